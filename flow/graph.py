@@ -1,0 +1,207 @@
+"""The integer graph: values, nodes, and its JSON form. Immutable; every rounding is a Requant."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from flow.errors import UsageError
+from flow.ops import OPS, Bounds, Op, Shape
+from flow.qtype import QType
+from flow.requant import Rounding
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of codes: real = scale * (code - zero_point). `shape` is without the batch; `scale`
+    has one entry, or one per channel (axis 0)."""
+
+    name: str
+    shape: Shape
+    qtype: QType
+    scale: tuple[Fraction, ...]
+    zero_point: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """`op` applied to the value `input`, giving the value `output`."""
+
+    name: str
+    op: Op
+    input: str
+    output: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network on integers: one input, nodes in order of execution, one output (the last value).
+
+    Build it with `Graph.build`, which derives every bound; the constructor is for code that has
+    them.
+    """
+
+    name: str
+    input: Value
+    nodes: tuple[Node, ...]
+    bounds: dict[str, Bounds] = field(repr=False)
+
+    @classmethod
+    def build(cls, name: str, input: Value, nodes: tuple[Node, ...]) -> Graph:
+        """The graph with the bounds of every value derived.
+
+        Raises:
+            UsageError: a shape or type does not fit; the node is named.
+        """
+        return cls(name, input, nodes, _derive_bounds(input, nodes))
+
+    @property
+    def output(self) -> Value:
+        return self.nodes[-1].output if self.nodes else self.input
+
+    def value(self, name: str) -> Value:
+        """The value of that name. Raises KeyError."""
+        for value in (self.input, *(node.output for node in self.nodes)):
+            if value.name == name:
+                return value
+        raise KeyError(name)
+
+    def consumers(self, name: str) -> tuple[Node, ...]:
+        """The nodes that read the value `name`."""
+        return tuple(node for node in self.nodes if node.input == name)
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back to an equal graph; equal graphs give equal text."""
+        body = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "input": _value_json(self.input),
+            "nodes": [
+                {
+                    "name": node.name,
+                    "op": node.op.name,
+                    "attributes": _op_json(node.op),
+                    "input": node.input,
+                    "output": _value_json(node.output),
+                }
+                for node in self.nodes
+            ],
+        }
+        return json.dumps(body, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Graph:
+        """Raises UsageError where the text is not a graph of this schema."""
+        try:
+            body = json.loads(text)
+            if body["schema"] != SCHEMA:
+                raise UsageError(f"graph JSON must be of schema {SCHEMA}, not {body['schema']!r}")
+            nodes = tuple(
+                Node(
+                    row["name"],
+                    _op_from_json(row["op"], row["attributes"]),
+                    row["input"],
+                    _value_from_json(row["output"]),
+                )
+                for row in body["nodes"]
+            )
+            return cls.build(body["name"], _value_from_json(body["input"]), nodes)
+        except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+            raise UsageError(f"graph JSON is damaged: {error!r}") from error
+
+
+def _derive_bounds(input: Value, nodes: tuple[Node, ...]) -> dict[str, Bounds]:
+    one = np.ones(1, dtype=np.int64)
+    bounds: dict[str, Bounds] = {input.name: (one * input.qtype.low, one * input.qtype.high)}
+    values = {input.name: input}
+    for node in nodes:
+        if node.input not in values:
+            raise UsageError(
+                f"node {node.name}: its input {node.input!r} is not computed before it"
+            )
+        if node.output.name in values:
+            raise UsageError(f"node {node.name}: the value {node.output.name!r} is computed twice")
+        source = values[node.input]
+        try:
+            shape = node.op.output_shape(source.shape)
+            low, high = node.op.bounds(source.shape, bounds[node.input])
+        except (UsageError, ValueError) as error:
+            raise UsageError(f"node {node.name} ({node.op.name}): {error}") from error
+        if shape != node.output.shape:
+            raise UsageError(
+                f"node {node.name}: its output must be {shape}, not {node.output.shape}"
+            )
+        if len(node.output.scale) not in (1, shape[0]):
+            raise UsageError(f"node {node.name}: {len(node.output.scale)} scales for {shape}")
+        if int(low.min()) < node.output.qtype.low or int(high.max()) > node.output.qtype.high:
+            raise UsageError(
+                f"node {node.name}: its output can be {low.min()}..{high.max()}, "
+                f"which {node.output.qtype} does not hold"
+            )
+        bounds[node.output.name] = (low, high)
+        values[node.output.name] = node.output
+    return bounds
+
+
+def _value_json(value: Value) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "shape": list(value.shape),
+        "qtype": dataclasses.asdict(value.qtype),
+        "scale": [str(scale) for scale in value.scale],
+        "zero_point": value.zero_point,
+    }
+
+
+def _value_from_json(row: dict[str, Any]) -> Value:
+    return Value(
+        row["name"],
+        tuple(row["shape"]),
+        QType(**row["qtype"]),
+        tuple(Fraction(text) for text in row["scale"]),
+        row["zero_point"],
+    )
+
+
+def _op_json(op: Op) -> dict[str, Any]:
+    return {f.name: _plain(getattr(op, f.name)) for f in dataclasses.fields(op)}
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, np.ndarray):
+        return item.tolist()
+    if isinstance(item, Enum):
+        return item.value
+    if isinstance(item, QType):
+        return dataclasses.asdict(item)
+    if isinstance(item, Fraction):
+        return str(item)
+    if isinstance(item, tuple):
+        return [_plain(entry) for entry in item]
+    return item
+
+
+def _op_from_json(name: str, attributes: dict[str, Any]) -> Op:
+    if name not in OPS:
+        raise UsageError(f"graph JSON: unknown op {name!r}; valid: {', '.join(sorted(OPS))}")
+    read: dict[str, Any] = {}
+    for key, item in attributes.items():
+        if key in ("weight", "bias"):
+            read[key] = np.array(item, dtype=np.int64)
+        elif key in ("scale", "offset"):
+            read[key] = tuple(Fraction(text) for text in item)
+        elif key == "qtype":
+            read[key] = QType(**item)
+        elif key == "rounding":
+            read[key] = Rounding(item)
+        else:
+            read[key] = tuple(item) if isinstance(item, list) else item
+    return OPS[name](**read)

@@ -1,0 +1,71 @@
+"""The reference interpreter: what a graph computes, by definition. Integers only, no tolerance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flow.errors import UsageError
+from flow.graph import Graph
+from flow.ops import IntArray
+
+BATCH = 256  # samples at a time: keeps convolution windows inside the cache's reach
+
+
+class Interpreter:
+    """Runs a graph on batches of codes; constants are prepared once."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._kernels = [
+            node.op.kernel(graph.value(node.input).shape, graph.bounds[node.input])
+            for node in graph.nodes
+        ]
+
+    def run(self, codes: IntArray) -> IntArray:
+        """Output codes (n, *output shape) of input codes (n, *input shape).
+
+        Raises:
+            UsageError: the codes are not integers of the input's shape and type.
+        """
+        return self.trace(codes, keep=())[self.graph.output.name]
+
+    def trace(self, codes: IntArray, keep: tuple[str, ...] | None = None) -> dict[str, IntArray]:
+        """Every value by name; with `keep`, those and the output only."""
+        check_codes(self.graph, codes)
+        wanted = {self.graph.output.name, *(keep or ())}
+        parts = [
+            {
+                name: x
+                for name, x in self._batch(codes[start : start + BATCH]).items()
+                if keep is None or name in wanted
+            }
+            for start in range(0, max(len(codes), 1), BATCH)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _batch(self, codes: IntArray) -> dict[str, IntArray]:
+        values = {self.graph.input.name: codes.astype(np.int64, copy=False)}
+        for node, kernel in zip(self.graph.nodes, self._kernels, strict=True):
+            values[node.output.name] = kernel(values[node.input])
+        return values
+
+
+def check_codes(graph: Graph, codes: IntArray) -> None:
+    """Raises UsageError unless `codes` are integers that the graph's input takes."""
+    value = graph.input
+    if codes.shape[1:] != value.shape:
+        raise UsageError(
+            f"input {value.name} must have shape (n, {_show(value.shape)}), not "
+            f"({_show(codes.shape)})"
+        )
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise UsageError(f"input {value.name} must hold integer codes, not {codes.dtype}")
+    if codes.size and not (value.qtype.low <= codes.min() and codes.max() <= value.qtype.high):
+        raise UsageError(
+            f"input {value.name} must hold codes {value.qtype.low}..{value.qtype.high}, "
+            f"not {codes.min()}..{codes.max()}"
+        )
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
