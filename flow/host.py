@@ -1,0 +1,43 @@
+"""The host's part of a network: its constants as JSON, and the snippet that uses them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from flow import host_snippet
+from flow.artifact import write_json
+from flow.host_snippet import Host
+from flow.importer import HostInput, HostOutput
+
+
+def make_host(head: HostInput, tail: HostOutput) -> Host:
+    """The host's part, ready to use here."""
+    return Host(
+        {
+            "input": {
+                "scale": head.scale,
+                "zero_point": head.zero_point,
+                "rounding": head.rounding.value,
+                "low": head.qtype.low,
+                "high": head.qtype.high,
+            },
+            "output": {
+                "scale": [str(s) for s in tail.scale],
+                "offset": [str(s) for s in tail.offset],
+                "low": _text(tail.low),
+                "high": _text(tail.high),
+                "softmax": tail.softmax,
+            },
+        }
+    )
+
+
+def write_host(folder: Path, head: HostInput, tail: HostOutput) -> None:
+    """Write host.py (needs only numpy) and host.json into `folder`."""
+    write_json(folder / "host.json", make_host(head, tail).constants)
+    (folder / "host.py").write_text(Path(host_snippet.__file__).read_text())
+
+
+def _text(value: Fraction | None) -> str | None:
+    return None if value is None else str(value)
