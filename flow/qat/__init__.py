@@ -1,0 +1,1 @@
+"""Quantization-aware training. Only `train.py`, `network.py` and `export.py` import torch."""

@@ -1,0 +1,87 @@
+"""First scales of quantizers: those with the smallest squared error on given values.
+
+Training moves them; a good start saves epochs and keeps power-of-two scales from jumping late.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flow.qat.recipe import Granularity, Scale
+
+_FRACTIONS = 80  # float candidates: this many steps down from the range that clips nothing
+_OCTAVES = 4  # power-of-two candidates: this many halvings below it
+
+
+@dataclass(frozen=True)
+class Range:
+    """Codes of a quantizer: 0 to 2^bits-1, or, when signed, the narrow -(2^(bits-1)-1) to it."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def highest(self) -> int:
+        """The largest code; the smallest is its negative, or 0."""
+        return (1 << (self.bits - 1 if self.signed else self.bits)) - 1
+
+    def divisor(self, kind: Scale) -> int:
+        """What Brevitas divides its threshold by to get the scale."""
+        return self.highest + 1 if kind is Scale.PO2 else self.highest
+
+
+def weight_scale(weight: Tensor, limits: Range, kind: Scale, granularity: Granularity) -> Tensor:
+    """The scale of `weight` (out, in, ...): shape (), or (out, 1, ...) per channel; all positive.
+
+    A channel that is all zeros gets the scale of the whole tensor, as any scale serves it.
+    """
+    if granularity is Granularity.TENSOR:
+        return _best_scale(weight.reshape(1, -1), limits, kind).reshape(())
+    rows = weight.flatten(1)
+    whole = _best_scale(weight.reshape(1, -1), limits, kind)
+    scale = torch.where(rows.abs().amax(1) > 0, _best_scale(rows, limits, kind), whole)
+    return scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def activation_scale(y: Tensor, limits: Range, kind: Scale) -> Tensor:
+    """The scale, shape (), for samples y >= 0 of any shape."""
+    return _best_scale(y.reshape(1, -1), limits, kind).reshape(())
+
+
+def input_scale(x: Tensor, limits: Range, kind: Scale) -> Tensor:
+    """The smallest scale, shape (), that clips no network input x >= 0 of any shape."""
+    return _widest_scale(x.reshape(1, -1), limits, kind).float().reshape(())
+
+
+def _widest_scale(rows: Tensor, limits: Range, kind: Scale) -> Tensor:
+    """The smallest scale that clips nothing, float64, for each row of (n, m).
+
+    A row of zeros is taken as if its largest value were 1.
+    """
+    top = rows.abs().amax(1).double()
+    scale = torch.where(top > 0, top, torch.ones_like(top)) / limits.highest
+    return scale if kind is Scale.FLOAT else torch.exp2(torch.ceil(torch.log2(scale)))
+
+
+def _best_scale(rows: Tensor, limits: Range, kind: Scale) -> Tensor:
+    """The scale with the smallest squared error, float32, for each row of (n, m)."""
+    widest = _widest_scale(rows, limits, kind)
+    if kind is Scale.PO2:
+        shrinks = [2.0**-step for step in range(_OCTAVES)]
+    else:
+        shrinks = [1.0 - step / (_FRACTIONS * 1.25) for step in range(_FRACTIONS)]
+    low = -limits.highest if limits.signed else 0
+    best = widest.clone()
+    least = torch.full_like(widest, math.inf)
+    for shrink in shrinks:
+        scale = widest * shrink
+        codes = torch.clamp(torch.round(rows / scale[:, None]), low, limits.highest)
+        error = ((codes * scale[:, None] - rows) ** 2).sum(1)
+        better = error < least
+        best = torch.where(better, scale, best)
+        least = torch.where(better, error, least)
+    return best.float()

@@ -1,0 +1,133 @@
+"""Checkpoints of a training: written whole or not at all, read only when they are this recipe's."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flow.qat.recipe import Recipe
+from flow.qat.result import METHOD, Epoch, Phase, replace_bytes
+
+CHECKPOINT = "checkpoint.pt"
+
+Weights = dict[str, Tensor]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights to keep of a phase: the best on the validation split so far."""
+
+    epoch: int
+    accuracy: float
+    weights: Weights
+
+    def or_better(self, other: Best | None) -> Best:
+        """These weights or the earlier `other` ones; of equals these, as they learned longer."""
+        if other is None or self.accuracy >= other.accuracy:
+            return self
+        return other
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything from which a training continues as if it had never stopped.
+
+    `epoch` epochs of `phase` are done. `twin` holds the float phase's best weights once the
+    quantized phase has begun. `model`, `optimizer` and `scheduler` are state dicts, `shuffle` and
+    `torch_rng` the states of the two random generators.
+    """
+
+    phase: Phase
+    epoch: int
+    model: Weights
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    shuffle: Tensor
+    torch_rng: Tensor
+    best: Best
+    twin: Weights | None
+    history: tuple[Epoch, ...]
+    seconds: float
+
+
+def save(checkpoint: Checkpoint, recipe: Recipe, folder: Path) -> None:
+    """Replace the folder's checkpoint.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    plain = {
+        "digest": recipe.digest(),
+        "method": METHOD,
+        "phase": checkpoint.phase.value,
+        "epoch": checkpoint.epoch,
+        "model": checkpoint.model,
+        "optimizer": checkpoint.optimizer,
+        "scheduler": checkpoint.scheduler,
+        "shuffle": checkpoint.shuffle,
+        "torch_rng": checkpoint.torch_rng,
+        "best": vars(checkpoint.best),
+        "twin": checkpoint.twin,
+        "history": [{**vars(row), "phase": row.phase.value} for row in checkpoint.history],
+        "seconds": checkpoint.seconds,
+    }
+    content = io.BytesIO()
+    torch.save(plain, content)
+    replace_bytes(folder / CHECKPOINT, content.getvalue())
+
+
+def load(recipe: Recipe, folder: Path) -> Checkpoint | None:
+    """The folder's checkpoint of this very recipe; None, with a warning, if it is not usable."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        # A zip's checksums tell a damaged file from a whole one; torch itself skips them.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"checksum of {damaged} is wrong")
+        plain = torch.load(path, map_location="cpu", weights_only=True)
+        if (plain["digest"], plain["method"]) != (recipe.digest(), METHOD):
+            _log.warning("%s belongs to another recipe or version: starting over", path)
+            return None
+        return _from_plain(plain)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        _log.warning("%s is damaged (%s): starting over", path, str(error).split("\n")[0])
+        return None
+
+
+def _from_plain(plain: dict[str, Any]) -> Checkpoint:
+    return Checkpoint(
+        phase=Phase(plain["phase"]),
+        epoch=int(plain["epoch"]),
+        model=dict(plain["model"]),
+        optimizer=dict(plain["optimizer"]),
+        scheduler=dict(plain["scheduler"]),
+        shuffle=plain["shuffle"],
+        torch_rng=plain["torch_rng"],
+        best=Best(**plain["best"]),
+        twin=plain["twin"],
+        history=tuple(Epoch(**{**row, "phase": Phase(row["phase"])}) for row in plain["history"]),
+        seconds=float(plain["seconds"]),
+    )

@@ -1,0 +1,176 @@
+"""What a training leaves behind, and whether it is already there; no torch.
+
+A folder with a readable `training.json` whose files still have the recorded hashes is finished:
+that file is written last, and at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from flow.qat.recipe import Recipe
+
+TRAINING = "training.json"
+MODEL = "model.onnx"
+REFERENCE = "reference.npz"
+
+# Raise it when the same recipe would train to something else: finished folders are then redone.
+METHOD = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """The two parts of a training."""
+
+    FLOAT = "float"
+    QUANTIZED = "quantized"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch is over: mean training loss, validation accuracy (0 to 1), seconds left overall."""
+
+    phase: Phase
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history; losses are mean cross-entropies, `accuracy` is of validation."""
+
+    phase: Phase
+    epoch: int
+    loss: float
+    validation_loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training; accuracies (0 to 1) are measured on the test split.
+
+    `float_accuracy` is the float twin's, `accuracy` that of the reference outputs. `best_epoch` is
+    the epoch of the quantized phase whose weights were kept. `seconds` is the time spent training,
+    over all interrupted runs.
+    """
+
+    folder: Path
+    recipe: str
+    digest: str
+    seed: int
+    float_accuracy: float
+    accuracy: float
+    test_samples: int
+    best_epoch: int
+    seconds: float
+    history: tuple[Epoch, ...]
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def model(self) -> Path:
+        """The QONNX file."""
+        return self.folder / MODEL
+
+    @property
+    def reference(self) -> Path:
+        """The .npz with test inputs `x`, float64 outputs `y` and `labels`."""
+        return self.folder / REFERENCE
+
+
+def finished(recipe: Recipe, folder: Path) -> TrainResult | None:
+    """The result of this very recipe when `folder` holds it complete and unchanged, else None.
+
+    A damaged or altered folder is logged as a warning; it is not an error, as training again
+    repairs it.
+    """
+    path = folder / TRAINING
+    if not path.exists():
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if (fields["digest"], fields["method"]) != (recipe.digest(), METHOD):
+            return None
+        hashes = {name: str(fields["sha256"][name]) for name in (MODEL, REFERENCE)}
+        result = _from_json(folder, fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s cannot be read (%r): training again", path, error)
+        return None
+    for name, digest in hashes.items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            _log.warning("%s is missing or was changed: training again", folder / name)
+            return None
+    return result
+
+
+def write_result(result: TrainResult) -> None:
+    """Write `training.json` at once, after the files it vouches for.
+
+    Raises:
+        OSError: the model, the reference or the folder cannot be read or written.
+    """
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    del fields["folder"]
+    fields["method"] = METHOD
+    fields["history"] = [
+        {**dataclasses.asdict(row), "phase": row.phase.value} for row in result.history
+    ]
+    fields["versions"] = dict(result.versions)
+    fields["sha256"] = {name: _sha256(result.folder / name) for name in (MODEL, REFERENCE)}
+    replace_bytes(result.folder / TRAINING, json.dumps(fields, indent=1).encode() + b"\n")
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a killed run, finds the old one or the new one, whole.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    # One fixed name: what a killed run left is overwritten, not piled up.
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:
+    return TrainResult(
+        folder=folder,
+        recipe=str(fields["recipe"]),
+        digest=str(fields["digest"]),
+        seed=int(fields["seed"]),
+        float_accuracy=float(fields["float_accuracy"]),
+        accuracy=float(fields["accuracy"]),
+        test_samples=int(fields["test_samples"]),
+        best_epoch=int(fields["best_epoch"]),
+        seconds=float(fields["seconds"]),
+        history=tuple(
+            Epoch(
+                phase=Phase(row["phase"]),
+                epoch=int(row["epoch"]),
+                loss=float(row["loss"]),
+                validation_loss=float(row["validation_loss"]),
+                accuracy=float(row["accuracy"]),
+            )
+            for row in fields["history"]
+        ),
+        versions=tuple((str(k), str(v)) for k, v in fields["versions"].items()),
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

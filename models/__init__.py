@@ -1,0 +1,27 @@
+"""The models that ship: one visible table from name to a thunk that makes the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flow.qat.recipe import Recipe
+
+
+def _digits_mlp() -> Recipe:
+    from models.digits_mlp import RECIPE
+
+    return RECIPE
+
+
+def _digits_cnn() -> Recipe:
+    from models.digits_cnn import RECIPE
+
+    return RECIPE
+
+
+MODELS: dict[str, Callable[[], Recipe]] = {
+    "digits_cnn": _digits_cnn,
+    "digits_mlp": _digits_mlp,
+}
