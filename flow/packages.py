@@ -1,0 +1,49 @@
+"""The Python distributions that some command needs: found, version, what for, how to get them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+
+from flow.errors import ToolMissing
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution: `enables` and `get` are for people."""
+
+    name: str
+    enables: str
+    get: str
+
+
+PACKAGES = {
+    package.name: package
+    for package in (
+        Package("numpy", "everything", "pip install bitwright"),
+        Package("onnx", "reading QONNX files", "pip install bitwright"),
+        Package("torch", "training", "pip install 'bitwright[train]'"),
+        Package("brevitas", "training", "pip install 'bitwright[train]'"),
+        Package("scikit-learn", "the digits data", "pip install 'bitwright[train]'"),
+        Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
+    )
+}
+TRAINING = ("torch", "brevitas", "scikit-learn")
+
+
+def version(name: str) -> str | None:
+    """The installed version of a distribution, None where it is not there."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def require(name: str) -> None:
+    """Raises ToolMissing, with how to get it, where the distribution is not there."""
+    if version(name) is None:
+        package = PACKAGES[name]
+        raise ToolMissing(
+            f"the package {name} is needed for {package.enables}, but is not installed. "
+            f"Get it: {package.get}"
+        )

@@ -1,0 +1,125 @@
+"""What a target is: a frozen dataclass whose fields are its options, and what it must do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+from flow.errors import Offence, UsageError
+from flow.graph import Graph
+from flow.importer import HostInput, HostOutput
+from flow.metric import Metric
+from flow.ops import IntArray
+from flow.options import option_types, parse_value, show_value, unknown_name, with_options
+from flow.tools import Tool
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What a target receives: the network on integers, the host's part at both ends, and test
+    vectors (codes (n, *input shape)) with the outputs that the reference gives for them."""
+
+    graph: Graph
+    head: HostInput
+    tail: HostOutput
+    vectors: IntArray
+    expected: IntArray
+
+
+class Simulation(Protocol):
+    """A built artifact that can be run on this machine."""
+
+    def run(self, codes: IntArray) -> IntArray:
+        """Output codes (n, *output shape) of input codes (n, *input shape), both in the graph's
+        layout."""
+
+    def trace(self, codes: IntArray) -> Mapping[str, IntArray]:
+        """The values of the graph that the artifact has, by name, in the graph's layout."""
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """A way to hardware. Subclasses add their options as fields, check ranges in __post_init__.
+
+    `overrides` holds (layer, option, value) for the options named in `layer_options`.
+    """
+
+    name: ClassVar[str]
+    layer_options: ClassVar[tuple[str, ...]] = ()
+
+    overrides: tuple[tuple[str, str, Any], ...] = ()
+
+    @abstractmethod
+    def check(self, graph: Graph) -> list[Offence]:
+        """Everything in the graph that this target cannot do exactly; runs no tool."""
+
+    @abstractmethod
+    def tools(self) -> tuple[Tool, ...]:
+        """The external programs that a compile with these options needs."""
+
+    @abstractmethod
+    def packages(self) -> tuple[str, ...]:
+        """The Python distributions that decide the artifact's content."""
+
+    @abstractmethod
+    def emit(self, program: Program, folder: Path) -> list[str]:
+        """Write and build the artifact in the empty `folder`; gives warnings for the user.
+
+        Raises:
+            ToolMissing, ToolFailed: a program is not there or fails.
+        """
+
+    @abstractmethod
+    def simulation(self, graph: Graph, folder: Path) -> Simulation:
+        """The artifact in `folder`, ready to run."""
+
+    @abstractmethod
+    def metrics(self, graph: Graph) -> list[Metric]:
+        """What is known of the hardware before any synthesis."""
+
+    def layer_option(self, layer: str, option: str) -> Any:
+        """The option's value for one layer: its override, else the target's own."""
+        for name, key, value in self.overrides:
+            if (name, key) == (layer, option):
+                return value
+        return getattr(self, option)
+
+    def with_options(self, assignments: Mapping[str, str]) -> Self:
+        """A copy with options read from text; `layer.option=value` sets one layer's.
+
+        Raises:
+            UsageError: an unknown option, or a value of the wrong type or range.
+        """
+        types = option_types(type(self))
+        plain = {key: text for key, text in assignments.items() if "." not in key}
+        layered = list(self.overrides)
+        for key, text in assignments.items():
+            layer, dot, option = key.rpartition(".")
+            if not dot:
+                continue
+            if option not in self.layer_options:
+                raise unknown_name("layer option", option, self.layer_options)
+            value = parse_value(key, types[option], text)
+            with_options(self, {option: text})  # the same range check as for the whole target
+            layered.append((layer, option, value))
+        return replace(with_options(self, plain), overrides=tuple(layered))
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """The options that can be set for the whole target."""
+        return tuple(option_types(cls))
+
+    def check_layers(self, graph: Graph, layers: tuple[str, ...]) -> None:
+        """Raises UsageError where an override names a layer that the graph has not."""
+        for layer, option, _ in self.overrides:
+            if layer not in layers:
+                raise UsageError(f"OPTS: {layer}.{option}: {unknown_name('layer', layer, layers)}")
+
+    def options(self) -> dict[str, Any]:
+        """All options as JSON-able values, overrides as `layer.option`."""
+        plain = {name: show_value(getattr(self, name)) for name in option_types(type(self))}
+        layered = {f"{layer}.{key}": show_value(value) for layer, key, value in self.overrides}
+        return {**plain, **layered}

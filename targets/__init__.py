@@ -1,0 +1,23 @@
+"""The targets: one visible table from name to a thunk that imports the target's class.
+
+The thunks keep start-up fast: listing names imports nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flow.target import Target
+
+
+def _hls4ml() -> type[Target]:
+    from targets.hls4ml.target import Hls4ml
+
+    return Hls4ml
+
+
+TARGETS: dict[str, Callable[[], type[Target]]] = {
+    "hls4ml": _hls4ml,
+}

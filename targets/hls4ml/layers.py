@@ -1,0 +1,92 @@
+"""What an hls4ml layer is: its kind, its types, and where a graph value lies in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.ops import IntArray, Shape
+from flow.qtype import QType
+
+
+class Kind(Enum):
+    """hls4ml's layer classes."""
+
+    INPUT = "InputLayer"
+    DENSE = "Dense"
+    CONV = "Conv2D"
+    SCALE = "BatchNormalization"
+    POOL = "MaxPooling2D"
+    FLATTEN = "Reshape"
+    RELU = "Activation"
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An ap_fixed type: `bits` in all, of which `point` are right of the binary point (may be
+    negative, or more than `bits`)."""
+
+    bits: int
+    point: int
+    signed: bool
+    mode: str = ""
+
+    @classmethod
+    def of(cls, qtype: QType, point: int = 0, mode: str = "") -> Fixed:
+        return cls(qtype.bits, point, qtype.signed, mode)
+
+    def __str__(self) -> str:
+        sign = "" if self.signed else "u"
+        mode = f",{self.mode}" if self.mode else ""
+        return f"{sign}fixed<{self.bits},{self.bits - self.point}{mode}>"
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where a graph value lies in hls4ml: entry j of the flattened graph value is entry order[j]
+    of the flattened hls4ml tensor."""
+
+    shape: Shape
+    order: IntArray
+
+    @classmethod
+    def of(cls, shape: Shape) -> Layout:
+        """Channels-last for images, unchanged for vectors."""
+        size = int(np.prod(shape))
+        if len(shape) == 1:
+            return cls(shape, np.arange(size))
+        channels, height, width = shape
+        last = np.arange(size).reshape(height, width, channels)
+        return cls(shape, last.transpose(2, 0, 1).reshape(-1))
+
+    def to_hls(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(n, *shape) in the graph's layout to (n, size) in hls4ml's."""
+        flat = values.reshape(len(values), -1)
+        out = np.empty_like(flat)
+        out[:, self.order] = flat
+        return out
+
+    def to_graph(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """(n, size) in hls4ml's layout to (n, *shape) in the graph's."""
+        return flat[:, self.order].reshape(len(flat), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One hls4ml layer. `value` is the graph value that it gives, `attributes` are hls4ml's own.
+    `form` says how a Requant inside it is done, `inputs`, `outputs` are its matrix's extents."""
+
+    kind: Kind
+    name: str
+    source: str
+    value: str
+    attributes: dict[str, Any]
+    precision: dict[str, Fixed]
+    layout: Layout
+    form: str = ""
+    inputs: int = 0
+    outputs: int = 0

@@ -1,0 +1,225 @@
+"""The target's options and what it does with a program."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from flow.errors import Offence, UsageError
+from flow.graph import Graph
+from flow.metric import Interval, Kind, Metric
+from flow.ops import Conv, Requant
+from flow.options import require_range
+from flow.target import Program, Simulation, Target
+from flow.tools import GXX, VITIS, VIVADO_HLS, Tool, require, run
+from targets.hls4ml import csim
+from targets.hls4ml.layers import Kind as LayerKind
+from targets.hls4ml.layers import Layer
+from targets.hls4ml.lower import lower
+from targets.hls4ml.project import write_project
+
+
+class Backend(Enum):
+    VITIS = "Vitis"
+    VIVADO = "Vivado"
+
+
+class IoType(Enum):
+    PARALLEL = "io_parallel"
+    STREAM = "io_stream"
+
+
+class Strategy(Enum):
+    LATENCY = "latency"
+    RESOURCE = "resource"
+
+
+@dataclass(frozen=True)
+class Hls4ml(Target):
+    """An HLS project. `clock_ns` is the target period; `reuse_factor` says how often one multiplier
+    is used per inference (with strategy=resource the nearest factor that a layer allows is taken,
+    and said; set for one layer it must be one that the layer allows)."""
+
+    name: ClassVar[str] = "hls4ml"
+    layer_options: ClassVar[tuple[str, ...]] = ("reuse_factor", "strategy")
+
+    backend: Backend = Backend.VITIS
+    part: str = "xc7z020clg400-1"
+    clock_ns: float = 10.0
+    io_type: IoType = IoType.PARALLEL
+    strategy: Strategy = Strategy.LATENCY
+    reuse_factor: int = 1
+    synthesize: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{3,63}", self.part):
+            raise UsageError(
+                f"option part must be a device name such as xc7z020clg400-1, not {self.part!r}"
+            )
+        require_range("clock_ns", self.clock_ns, 0.5, 1000)
+        require_range("reuse_factor", self.reuse_factor, 1, 1 << 20)
+
+    def check(self, graph: Graph) -> list[Offence]:
+        lowered = lower(graph)
+        if not lowered.offences:
+            self._refuse_wrong_overrides(graph, lowered.layers)
+        return lowered.offences
+
+    def tools(self) -> tuple[Tool, ...]:
+        return (GXX, self._synthesizer()) if self.synthesize else (GXX,)
+
+    def packages(self) -> tuple[str, ...]:
+        return ("hls4ml", "numpy")
+
+    def emit(self, program: Program, folder: Path) -> list[str]:
+        layers = lower(program.graph).layers
+        (folder / "project").mkdir()
+        printed = write_project(
+            folder / "project",
+            layers,
+            program,
+            {
+                "Backend": self.backend.value,
+                "Part": self.part,
+                "ClockPeriod": self.clock_ns,
+                "IOType": self.io_type.value,
+            },
+            lambda layer: {
+                "ReuseFactor": self._reuse(layer),
+                "Strategy": self.layer_option(layer.name, "strategy").value,
+            },
+        )
+        (folder / "hls4ml.log").write_text(printed)
+        csim.build(folder, layers, self.io_type.value)
+        if self.synthesize:
+            self._run_synthesis(folder)
+        return self._warnings(layers)
+
+    def simulation(self, graph: Graph, folder: Path) -> Simulation:
+        return csim.CSimulation(graph, folder, lower(graph).layers)
+
+    def metrics(self, graph: Graph) -> list[Metric]:
+        layers = lower(graph).layers
+        multipliers = sum(
+            math.ceil(layer.inputs * layer.outputs / self._reuse(layer)) for layer in layers
+        )
+        found = [
+            Metric(
+                "multipliers",
+                multipliers,
+                "1",
+                Kind.ASSUMED,
+                "sum over layers of ceil(inputs*outputs/reuse factor); zero weights not taken off",
+            )
+        ]
+        return [*found, *self._cycles(graph, layers)]
+
+    def _cycles(self, graph: Graph, layers: list[Layer]) -> list[Metric]:
+        """Latency and initiation interval from hls4ml's structure.
+
+        Source of the dense formula: cycles = sum(RF) + 2L - 1, at most L more, in 109 of 109
+        designs of two and three dense layers (Vitis 2023.2). An activation that is fused here was a
+        layer there, hence the lower end.
+        """
+        weighted = [layer for layer in layers if layer.inputs]
+        reuse = [self._reuse(layer) for layer in weighted]
+        count = len(weighted)
+        if any(isinstance(node.op, Conv) for node in graph.nodes):
+            positions = [
+                int(np.prod(graph.value(layer.value).shape[1:], initial=1)) for layer in weighted
+            ]
+            interval = max(p * r for p, r in zip(positions, reuse, strict=True))
+            source = "largest of output positions * reuse factor over the layers; not checked"
+            return [Metric("interval", interval, "cycles", Kind.ASSUMED, source)]
+        latency = sum(reuse) + 2 * count - 1
+        scales = sum(isinstance(node.op, Requant) for node in graph.nodes)
+        source = "sum(reuse)+2*layers-1; held in 109 of 109 dense hls4ml designs (Vitis 2023.2)"
+        return [
+            Metric(
+                "latency",
+                latency,
+                "cycles",
+                Kind.ESTIMATED,
+                source,
+                Interval(sum(reuse) + count - 1, latency + count + scales, 0.95),
+            ),
+            Metric(
+                "interval",
+                max(reuse),
+                "cycles",
+                Kind.ESTIMATED,
+                "largest reuse factor; same designs",
+                Interval(max(reuse), max(reuse) + 1, 0.95),
+            ),
+        ]
+
+    def _reuse(self, layer: Layer) -> int:
+        """The reuse factor that a layer gets."""
+        asked = int(self.layer_option(layer.name, "reuse_factor"))
+        if not layer.inputs or self.layer_option(layer.name, "strategy") is Strategy.LATENCY:
+            return asked
+        valid = valid_reuse_factors(layer.inputs, layer.outputs)
+        return min(valid, key=lambda factor: (abs(factor - asked), factor))
+
+    def _refuse_wrong_overrides(self, graph: Graph, layers: list[Layer]) -> None:
+        weighted = {layer.name: layer for layer in layers if layer.inputs}
+        self.check_layers(graph, tuple(weighted))
+        for name, option, value in self.overrides:
+            layer = weighted[name]
+            if option != "reuse_factor" or self._reuse(layer) == value:
+                continue
+            valid = valid_reuse_factors(layer.inputs, layer.outputs)
+            raise UsageError(
+                f"OPTS: {name}.reuse_factor must be one of {', '.join(map(str, valid))} with "
+                f"strategy=resource, not {value}"
+            )
+
+    def _warnings(self, layers: list[Layer]) -> list[str]:
+        found = []
+        for layer in layers:
+            if layer.inputs and self._reuse(layer) != self.layer_option(layer.name, "reuse_factor"):
+                found.append(
+                    f"layer {layer.name}: reuse factor {self._reuse(layer)}, the nearest to "
+                    f"{self.reuse_factor} that its {layer.inputs}x{layer.outputs} matrix allows"
+                )
+            latency = self.layer_option(layer.name, "strategy") is Strategy.LATENCY
+            if latency and layer.kind is LayerKind.DENSE and layer.inputs * layer.outputs > 4096:
+                found.append(
+                    f"layer {layer.name}: {layer.inputs}x{layer.outputs} weights are unrolled "
+                    f"whole, which HLS tools refuse or take hours for; use strategy=resource"
+                )
+        return found
+
+    def _synthesizer(self) -> Tool:
+        return VITIS if self.backend is Backend.VITIS else VIVADO_HLS
+
+    def _run_synthesis(self, folder: Path) -> None:
+        project = folder / "project"
+        if self.backend is Backend.VITIS:
+            args = ["--mode", "hls", "--tcl", "build_prj.tcl"]
+        else:
+            args = ["-f", "build_prj.tcl"]
+        tool = str(require(self._synthesizer()))
+        run([tool, *args], project, folder / "synthesis.log")
+
+
+def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:
+    """Reuse factors of hls4ml's resource strategy for an inputs x outputs matrix, ascending.
+
+    Source: hls4ml documentation of the resource strategy; a factor must divide inputs*outputs, be
+    below `inputs` or a multiple of it, and share the multipliers evenly among the outputs.
+    """
+    total = inputs * outputs
+    return [
+        factor
+        for factor in range(1, total + 1)
+        if total % factor == 0
+        and (factor % inputs == 0 if factor >= inputs else True)
+        and (factor >= inputs or math.ceil(total / min(inputs, factor)) % outputs == 0)
+    ]

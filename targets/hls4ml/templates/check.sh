@@ -1,0 +1,10 @@
+#!/bin/sh
+# Builds the test bench with g++ and runs it: exit 0 if every output equals the reference.
+set -eu
+cd "$(dirname "$0")"
+CXX="${CXX:-g++}"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+"$CXX" -O1 -std=c++11 -w -Ifirmware/ap_types -DWEIGHTS_DIR='"firmware/weights"' \
+    dut_test.cpp firmware/dut.cpp -o "$work/dut_test"
+"$work/dut_test"

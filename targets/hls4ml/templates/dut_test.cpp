@@ -1,0 +1,68 @@
+// Test bench that checks itself: every vector of tb_data through the network, outputs compared with
+// the reference's. Returns 1 on the first difference, so C simulation and co-simulation fail on it.
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "firmware/dut.h"
+#include "firmware/nnet_utils/nnet_helpers.h"
+
+namespace nnet {
+bool trace_enabled = false;
+std::map<std::string, void *> *trace_outputs = NULL;
+size_t trace_type_size = sizeof(double);
+} // namespace nnet
+
+static std::vector<long long> numbers(const std::string &line) {
+    std::istringstream text(line);
+    std::vector<long long> found;
+    long long number;
+    while (text >> number)
+        found.push_back(number);
+    return found;
+}
+
+int main() {
+    std::ifstream features("tb_data/tb_input_features.dat");
+    std::ifstream predictions("tb_data/tb_output_predictions.dat");
+#ifdef RTL_SIM
+    std::ofstream results("tb_data/rtl_cosim_results.log");
+#else
+    std::ofstream results("tb_data/csim_results.log");
+#endif
+    if (!features.is_open() || !predictions.is_open()) {
+        std::cerr << "ERROR: tb_data is not there; run in the project's folder" << std::endl;
+        return 1;
+    }
+    std::string input_line, expected_line;
+    long long vectors = 0, wrong = 0;
+    while (std::getline(features, input_line) && std::getline(predictions, expected_line)) {
+        std::vector<long long> in = numbers(input_line), expected = numbers(expected_line);
+        if (in.size() != @N_IN@ || expected.size() != @N_OUT@) {
+            std::cerr << "ERROR: vector " << vectors << " of tb_data is damaged" << std::endl;
+            return 1;
+        }
+        long long out[@N_OUT@];
+        @INPUT@;
+        @OUTPUT@;
+        nnet::convert_data<long long, input_t, @N_IN@>(in.data(), x);
+        dut(x, y);
+        nnet::convert_data<result_t, long long, @N_OUT@>(y, out);
+        for (int i = 0; i < @N_OUT@; i++) {
+            results << out[i] << " ";
+            if (out[i] != expected[i] && wrong++ == 0)
+                std::cerr << "ERROR: vector " << vectors << ", output " << i << ": reference "
+                          << expected[i] << ", simulation " << out[i] << std::endl;
+        }
+        results << std::endl;
+        vectors++;
+    }
+    if (vectors == 0 || wrong != 0) {
+        std::cerr << "FAILED: " << wrong << " outputs differ in " << vectors << " vectors" << std::endl;
+        return 1;
+    }
+    std::cout << "PASSED: all outputs of " << vectors << " vectors equal the reference" << std::endl;
+    return 0;
+}
