@@ -1,0 +1,69 @@
+# The front door. Every target is one line that calls the command; `make` alone prints this help.
+# The first command on a fresh machine creates the environment in .venv (about two minutes).
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+BITWRIGHT = $(VENV)/bin/python -m flow
+JSON_FLAG = $(if $(JSON),--json)
+COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
+# A `$` in what the user gives is a character of its own, for make and for the shell.
+GIVEN = MODEL TARGET OPTS OUT DATA ARTIFACT INPUT OUTPUT
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup compile check run list doctor test lint bench figures clean
+
+help: ## this help
+	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
+	@echo
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo
+	@echo '  MODEL   a name (make list) or a path to an .onnx file'
+	@echo '  OPTS    options of model and target: OPTS="io_type=io_stream weight_bits=3"'
+	@echo '  JSON=1  one JSON object as the last line instead of the table'
+
+setup: $(VENV)/.ready ## create the environment (the other commands do it when needed)
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
+	  { echo 'bitwright needs Python 3.11 or 3.12; set PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo 'setting up $(VENV), once' >&2
+	@$(PYTHON) -m venv $(VENV) || { echo 'cannot create $(VENV): install python3-venv' >&2; exit 1; }
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	  -c requirements.lock 'setuptools<81' wheel >&2
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  $(PIP_ARGS) -c requirements.lock -e '.[dev]' >&2
+	@touch $@
+
+compile: $(VENV)/.ready ## MODEL=… TARGET=… [OPTS="key=value …"] [OUT=folder]: compile and prove
+	@$(BITWRIGHT) compile $(COMMON)
+
+check: $(VENV)/.ready ## MODEL=… TARGET=… [DATA=…]: accuracy on simulated hardware, whole test set
+	@$(BITWRIGHT) check $(COMMON) $(if $(DATA),--data="$$DATA")
+
+run: $(VENV)/.ready ## ARTIFACT=… INPUT=x.npy [OUTPUT=y.npy]: run a compiled artifact on an array
+	@$(BITWRIGHT) run --artifact="$$ARTIFACT" --input="$$INPUT" $(if $(OUTPUT),--output="$$OUTPUT") $(JSON_FLAG)
+
+list: $(VENV)/.ready ## models and targets with their options
+	@$(BITWRIGHT) list
+
+doctor: $(VENV)/.ready ## every external program and package: found, version, what it enables
+	@$(BITWRIGHT) doctor
+
+test: lint ## lint, types and all tests (under 20 minutes on 2 cores, set-up included)
+	@$(VENV)/bin/python -m pytest -q -n 2
+
+lint: $(VENV)/.ready ## ruff and strict mypy
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+bench: $(VENV)/.ready ## performance figures, as ratios against a peer in the same run
+	@$(VENV)/bin/python -m tests.bench.compile_time
+
+figures: $(VENV)/.ready ## accuracy of the shipped models, 3 seeds, into reports/baseline
+	@$(VENV)/bin/python -m tests.bench.accuracy
+
+clean: ## remove generated results (not the environment)
+	@rm -rf reports/runs

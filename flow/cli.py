@@ -1,0 +1,264 @@
+"""The `bitwright` command: parsing, printing, exit codes. Start-up imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from flow.errors import FlowError, UsageError
+
+if TYPE_CHECKING:
+    from flow.plan import Events, Request
+    from flow.progress import Bar
+    from flow.qat.result import Progress
+    from flow.report.result import Report
+
+DESCRIPTION = """\
+Takes a quantization-aware-trained network to edge hardware, and proves that the result computes the
+trained network's own integers.
+
+exit codes: 0 done, 2 wrong use, 3 a tool or package is missing, 4 differs from the reference,
+5 unsupported by this target, 6 does not fit the part or misses the clock, 1 anything else
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = args.run
+    try:
+        with _stoppable():
+            code = command(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        return 1
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        message, code = _explain(error)
+        print(f"bitwright: error: {message}", file=sys.stderr)
+        return code
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The message and exit code for whatever stopped a command."""
+    if isinstance(error, FlowError):
+        return str(error), error.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or "?").split(".")[0]
+        return f"the package {missing} is not installed. Get it: pip install bitwright", 3
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error or 'none was left'}", 1
+    if isinstance(error, OSError):
+        return f"{error} (--debug shows where)", 1
+    what = f"{type(error).__name__}: {error}"
+    return f"{what}. This is a bug in bitwright, not in your input; --debug shows where", 1
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP unwind the command as Ctrl-C does, so that it clears up and stops the
+    programs that it started."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    changed: list[signal.Signals] = []
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP: leave it so
+                with contextlib.suppress(ValueError):  # not the main thread: not ours to decide
+                    signal.signal(number, stop)
+                    changed.append(number)
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bitwright",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_model(
+        commands.add_parser("compile", help="compile a model for a target and prove it"), _compile
+    )
+    check = commands.add_parser("check", help="accuracy on simulated hardware, whole test set")
+    _add_model(check, _check)
+    check.add_argument("--data", type=Path, help="folder, .npz or .csv, for models without data")
+    run = commands.add_parser("run", help="run a compiled artifact on an array")
+    run.add_argument("--artifact", type=Path, required=True, help="the artifact's folder")
+    run.add_argument("--input", type=Path, required=True, help=".npy; floats, or integer codes")
+    run.add_argument("--output", type=Path, help="write the real-valued outputs to this .npy")
+    run.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    run.set_defaults(run=_run)
+    names = commands.add_parser("list", help="models, targets and their options")
+    names.set_defaults(run=_list)
+    doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_model(
+    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
+) -> None:
+    parser.add_argument("--model", required=True, help="a model's name, or a path to an .onnx file")
+    parser.add_argument("--target", required=True, help="a target's name")
+    parser.add_argument(
+        "--opts", default="", metavar='"KEY=VALUE ..."', help="options of model and target"
+    )
+    parser.add_argument("--out", type=Path, help="the artifact's folder (default: under --runs)")
+    parser.add_argument("--runs", type=Path, default=Path("reports/runs"), help="results' folder")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.set_defaults(run=command)
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from flow.options import split_assignments
+    from flow.plan import Request
+
+    return Request(args.model, args.target, split_assignments(args.opts), args.out, args.runs)
+
+
+def _compile(args: argparse.Namespace) -> int:
+    from flow.driver import compile_model
+
+    with _Display() as display:
+        report = compile_model(_request(args), display.events())
+    _print_report(report, args.json)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from flow.driver import check_model
+
+    with _Display() as display:
+        report = check_model(_request(args), args.data, display.events())
+    _print_report(report, args.json)
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from flow.artifact import writing_to
+    from flow.driver import run_artifact
+
+    output: Path | None = args.output
+    if output is not None and output.suffix != ".npy":
+        raise UsageError(f"--output {output}: must end in .npy")
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}")
+    ran = run_artifact(args.artifact, args.input)
+    if output is not None:
+        part = output.with_name(f".{output.stem}.part.npy")
+        with writing_to(output):
+            try:
+                np.save(part, ran.real)
+                part.replace(output)
+            finally:
+                part.unlink(missing_ok=True)
+    if args.json:
+        best = ran.real.reshape(len(ran.real), -1).argmax(axis=1)
+        extra = {"outputs": ran.outputs.tolist(), "argmax": best.tolist()}
+        print(json.dumps({**ran.report.to_json(), **extra}))
+        return 0
+    print(f"matches reference: {ran.report.agreement}")
+    for index, real in enumerate(ran.real[:20]):
+        values = " ".join(f"{value:.4g}" for value in real.reshape(-1)[:12])
+        print(f"{index:6d}  argmax {int(real.argmax()):3d}  {values}")
+    if len(ran.real) > 20:
+        print(f"   ... {len(ran.real) - 20} more; --output FILE.npy writes them all")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from flow.options import option_types, show_value
+    from flow.qat.recipe import LAYER_FIELDS, option_names
+    from models import MODELS
+    from targets import TARGETS
+
+    for name, make in MODELS.items():
+        recipe = make()
+        print(f"model {name}: input {recipe.input_shape}, data {recipe.data}")
+        for row in recipe.summary():
+            bits = f", weights {row.weight} bit" if row.weight else ""
+            act = f", outputs {row.act} bit" if row.act else ""
+            print(f"    {row.name:10} {row.kind:8} {row.output_shape!s:14}{bits}{act}")
+        settings = (f"{key}={show_value(getattr(recipe, key))}" for key in option_names(recipe))
+        print(f"    options: {' '.join(settings)}")
+        print(f"    options of one layer: LAYER.{', LAYER.'.join(LAYER_FIELDS)}")
+    for name, load in TARGETS.items():
+        target = load()()
+        print(f"target {name}")
+        for key in option_types(type(target)):
+            print(f"    {key}={show_value(getattr(target, key))}")
+        print(f"    options of one layer: LAYER.{', LAYER.'.join(target.layer_options)}")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from flow.doctor import doctor
+
+    for found in doctor():
+        mark, version = ("ok     ", found.version) if found.version else ("missing", "")
+        print(f"{mark} {found.name:14} {version or '':18} {found.enables}")
+        if found.version is None:
+            print(f"        {'':14} {'':18} get it: {found.get}")
+    return 0
+
+
+def _print_report(report: Report, as_json: bool) -> None:
+    from flow.report.text import render
+
+    print(json.dumps(report.to_json()) if as_json else render(report))
+
+
+class _Display:
+    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def events(self) -> Events:
+        from flow.plan import Events
+
+        return Events(note=self._note, training=self._training)
+
+    def _note(self, text: str) -> None:
+        self._close()
+        print(text, file=sys.stderr)
+
+    def _training(self, progress: Progress) -> None:
+        if self._bar is None:
+            from flow.progress import Bar
+
+            self._bar = Bar()
+        self._bar.show(progress)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,336 @@
+"""The commands as plain functions: compile, check, run. Nothing is printed here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow import oracle
+from flow.artifact import MANIFEST, locked, read_manifest, staged, write_json, write_manifest
+from flow.errors import Mismatch, Unsupported, UsageError
+from flow.graph import Graph
+from flow.host import write_host
+from flow.host_snippet import Host
+from flow.interp import Interpreter
+from flow.metric import Kind, Metric, share_interval
+from flow.ops import IntArray
+from flow.plan import Events, Plan, Request, make_target
+from flow.report.result import Report
+from flow.target import Program, Simulation
+from flow.user_data import Labelled, read_array, read_labelled
+from flow.vectors import make_vectors
+from flow.verify import agreement, first_difference
+
+ORACLE_VECTORS = 128  # of either end; training's own float64 reference covers all test samples
+TRACED = 16  # vectors traced when outputs differ
+REPORT = "report.json"
+LOST = 0.05  # of accuracy, between the float twin and the quantized network, before a warning
+
+
+def compile_model(request: Request, events: Events) -> Report:
+    """Train if need be, lower, build, and prove that the artifact is the trained network.
+
+    Raises:
+        FlowError: one of its kinds; nothing that looks complete is left behind.
+    """
+    return _compile(Plan(request, events))
+
+
+def check_model(request: Request, data: Path | None, events: Events) -> Report:
+    """Accuracy and agreement over a whole test set, through interpreter and simulated hardware.
+
+    Compiles first if need be. `data` is for models that bring none.
+
+    Raises:
+        FlowError: as `compile_model`; UsageError where there is no data.
+    """
+    plan = Plan(request, events)
+    given = _given_data(plan, data)
+    compiled = _compile(plan)
+    graph, host = plan.imported.graph, plan.host
+    labelled = _own_data(plan) if given is None else given
+    codes = _quantize(host, labelled.x, f"DATA={data}")
+    events.note(f"running {len(codes)} samples through the interpreter and the simulation")
+    expected = Interpreter(graph).run(codes)
+    found = prove(graph, plan.target.simulation(graph, plan.folder), codes, expected)
+    trained = {k: m for k, m in compiled.accuracy.items() if k in ("float", "quantized")}
+    accuracy = {
+        **(trained if data is None else {}),
+        "integer": _accuracy("integer", host.dequantize(expected), labelled.y),
+        "simulation": _accuracy("simulation", host.dequantize(found), labelled.y),
+    }
+    return Report(
+        "check",
+        plan.name,
+        request.target,
+        plan.folder,
+        agreement(expected, found),
+        accuracy,
+        [],
+        compiled.warnings,
+        compiled.up_to_date,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What an artifact computed: output codes (n, ...), and the real values they stand for."""
+
+    report: Report
+    outputs: IntArray
+    real: NDArray[np.float64]
+
+
+def run_artifact(folder: Path, array: Path) -> Ran:
+    """Run a compiled artifact on a user's array: floats are quantized, integers are codes already.
+
+    Raises:
+        UsageError: no artifact, no array, or a shape that does not fit.
+        Mismatch: the simulation differs from the reference on these inputs.
+    """
+    manifest = read_manifest(folder)
+    try:
+        graph = Graph.from_json((folder / "graph.json").read_text())
+        host = Host.load(folder / "host.json")
+        name, model = str(manifest["target"]), str(manifest["model"])
+        options = {key: str(value) for key, value in manifest["options"].items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{folder} is damaged: {error!r}; compile again") from error
+    target = make_target(name).with_options(options)
+    x = read_array(array)
+    x = x[None] if x.shape == graph.input.shape else x
+    if x.shape[1:] != graph.input.shape or not len(x):
+        raise UsageError(
+            f"{array}: must be of shape {graph.input.shape}, alone or with a batch before it, "
+            f"not {x.shape}"
+        )
+    codes = _codes(array, x) if x.dtype.kind in "iub" else _quantize(host, x, str(array))
+    expected = Interpreter(graph).run(codes)
+    outputs = prove(graph, target.simulation(graph, folder), codes, expected)
+    same = agreement(expected, outputs)
+    report = Report("run", model, name, folder, same, {}, [], [])
+    return Ran(report, outputs, host.dequantize(outputs))
+
+
+def _codes(array: Path, x: NDArray[Any]) -> IntArray:
+    if x.dtype == np.uint64 and int(x.max()) > np.iinfo(np.int64).max:
+        raise UsageError(f"{array}: holds the integer {x.max()}, which is no code")  # it would wrap
+    return x.astype(np.int64)
+
+
+def _quantize(host: Host, x: NDArray[Any], where: str) -> IntArray:
+    """The codes of finite reals."""
+    try:
+        with np.errstate(over="ignore"):  # an overflow to infinity is what is refused here
+            return host.quantize(x)
+    except ValueError as error:
+        raise UsageError(f"{where}: holds a number too large for float32") from error
+
+
+def _compile(plan: Plan) -> Report:
+    plan.require_tools()
+    waiting = "waiting for another compile of the same artifact"
+    with locked(plan.folder, lambda: plan.events.note(waiting)):
+        done = _finished(plan)
+        if done is not None:
+            return done
+        plan.events.note(f"compiling {plan.name} for {plan.request.target}")
+        with staged(plan.folder) as stage:
+            return _build(plan, stage)
+
+
+def _finished(plan: Plan) -> Report | None:
+    """The report of an artifact that is complete and was made from the same inputs."""
+    if not (plan.folder / MANIFEST).is_file():
+        return None
+    try:
+        if read_manifest(plan.folder)["key"] != plan.key:
+            return None
+        return Report.from_json(json.loads((plan.folder / REPORT).read_text()), plan.folder)
+    except (UsageError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        plan.events.note(f"compiling again: {error}")
+        return None
+
+
+def _build(plan: Plan, stage: Path) -> Report:
+    """Build and prove the artifact in the empty folder `stage`."""
+    imported, graph, note = plan.imported, plan.imported.graph, plan.events.note
+    offences = plan.target.check(graph)
+    if offences:
+        raise Unsupported(f"{plan.name} on {plan.request.target}", offences)
+    vectors = make_vectors(graph.input, _test_codes(plan))
+    interpreter = Interpreter(graph)
+    expected = interpreter.run(vectors)
+    _check_reference(plan, interpreter, vectors, expected)
+    _copy_model(plan, stage / "model.onnx")
+    (stage / "graph.json").write_text(graph.to_json())
+    np.savez_compressed(stage / "vectors.npz", inputs=vectors, expected=expected)
+    write_host(stage, imported.head, imported.tail)
+    note("writing and building")
+    program = Program(graph, imported.head, imported.tail, vectors, expected)
+    warnings = plan.target.emit(program, stage)
+    note(f"running {len(vectors)} vectors")
+    found = prove(graph, plan.target.simulation(graph, stage), vectors, expected)
+    accuracy = _accuracies(plan, expected, found)
+    report = Report(
+        "compile",
+        plan.name,
+        plan.request.target,
+        plan.folder,
+        agreement(expected, found),
+        accuracy,
+        [*_counted(graph), *plan.target.metrics(graph)],
+        [*_training_warnings(accuracy), *warnings],
+    )
+    write_json(stage / REPORT, report.to_json())
+    write_manifest(stage, {"key": plan.key, **plan.inputs})
+    return report
+
+
+def _copy_model(plan: Plan, path: Path) -> None:
+    """Raises UsageError where the file is no longer the one that was read."""
+    source = plan.file.path
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read any more: {error}") from error
+    if hashlib.sha256(content).hexdigest() != plan.file.sha256:
+        raise UsageError(f"{source} was changed during the compile; run again")
+    path.write_bytes(content)
+
+
+def prove(graph: Graph, simulation: Simulation, vectors: IntArray, expected: IntArray) -> IntArray:
+    """The simulation's outputs, equal to the expected ones.
+
+    Raises:
+        Mismatch: they are not; the first layer and value where the two part are named.
+    """
+    found = simulation.run(vectors)
+    same = agreement(expected, found)
+    if same.matches:
+        return found
+    text = f"matches reference: {same}"
+    if expected.shape != found.shape:
+        raise Mismatch(f"{text}\noutputs have shape {found.shape}, not {expected.shape}")
+    wrong = np.flatnonzero((expected != found).reshape(len(expected), -1).any(axis=1))[:TRACED]
+    reference = Interpreter(graph).trace(vectors[wrong])
+    first = first_difference(graph, reference, simulation.trace(vectors[wrong]), wrong)
+    if first is None:
+        raise Mismatch(f"{text}\nevery layer is equal when run again: the simulation is not stable")
+    raise Mismatch(f"{text}\n{first}")
+
+
+def _check_reference(
+    plan: Plan, interpreter: Interpreter, vectors: IntArray, expected: IntArray
+) -> None:
+    """The integers must be the file's and, for a trained model, the trained network's."""
+    some = np.concatenate([vectors[:ORACLE_VECTORS], vectors[-ORACLE_VECTORS:]])
+    result = oracle.check(plan.file, plan.imported, some, interpreter.trace(some))
+    if result.near_ties:
+        plan.events.note(f"{result.near_ties} of {result.vectors} vectors hold near-ties")
+    if plan.trained is None:
+        return
+    with np.load(plan.trained.reference, allow_pickle=False) as reference:
+        real = reference["y"]
+    outputs = expected[: len(real)]
+    half_code = np.array([float(s) / 2 for s in plan.imported.tail.scale])
+    wrong = np.argwhere(~(np.abs(real - plan.host.dequantize(outputs)) < half_code))
+    if len(wrong):
+        at = tuple(int(i) for i in wrong[0])
+        raise Mismatch(
+            f"{plan.name}: the integer graph differs from the trained network (Brevitas, float64): "
+            f"vector {at[0]}, output {at[1]}: {real[at]!r} in training, code {outputs[at]} here "
+            f"({len(wrong)} of {real.size} outputs differ)"
+        )
+
+
+def _test_codes(plan: Plan) -> IntArray | None:
+    """The test samples' codes, for a trained model."""
+    if plan.trained is None:
+        return None
+    with np.load(plan.trained.reference, allow_pickle=False) as reference:
+        return plan.host.quantize(reference["x"])
+
+
+def _given_data(plan: Plan, data: Path | None) -> Labelled | None:
+    """The user's data, None for the model's own. Wrong data is refused before any training."""
+    if data is None:
+        if plan.recipe is None:
+            raise UsageError(
+                f"{plan.request.model} brings no data; give DATA=folder, .npz or .csv with labels"
+            )
+        return None
+    shape, output = plan.ends
+    labelled = read_labelled(data, shape)
+    classes, low, high = int(np.prod(output)), labelled.y.min(), labelled.y.max()
+    if low < 0 or high >= classes:
+        raise UsageError(
+            f"DATA={data}: labels must be from 0 to {classes - 1}, one for each output, "
+            f"not {low} to {high}"
+        )
+    return labelled
+
+
+def _own_data(plan: Plan) -> Labelled:
+    """The model's own test split."""
+    assert plan.trained is not None
+    with np.load(plan.trained.reference, allow_pickle=False) as reference:
+        return Labelled(reference["x"], reference["labels"])
+
+
+def _accuracies(plan: Plan, expected: IntArray, found: IntArray) -> dict[str, Metric]:
+    """Test accuracy of every stage; none for a model without data."""
+    trained = plan.trained
+    if trained is None:
+        return {}
+    with np.load(trained.reference, allow_pickle=False) as reference:
+        labels, real = reference["labels"], reference["y"]
+    n, host = len(labels), plan.host
+    hits = round(trained.float_accuracy * trained.test_samples)
+    return {
+        "float": _share("float", hits, trained.test_samples),
+        "quantized": _accuracy("quantized", real, labels),
+        "integer": _accuracy("integer", host.dequantize(expected[:n]), labels),
+        "simulation": _accuracy("simulation", host.dequantize(found[:n]), labels),
+    }
+
+
+def _training_warnings(accuracy: dict[str, Metric]) -> list[str]:
+    """Says where quantization cost much of the network's accuracy."""
+    if not accuracy:
+        return []
+    lost = accuracy["float"].value - accuracy["quantized"].value
+    if lost <= LOST:
+        return []
+    return [
+        f"quantization cost {100 * lost:.1f} points of accuracy; use more bits, more epochs, or a "
+        f"smaller learning_rate"
+    ]
+
+
+def _accuracy(stage: str, real: NDArray[np.float64], labels: NDArray[np.int64]) -> Metric:
+    hits = int((real.reshape(len(real), -1).argmax(axis=1) == labels).sum())
+    return _share(stage, hits, len(labels))
+
+
+def _share(stage: str, hits: int, total: int) -> Metric:
+    return Metric(
+        f"accuracy {stage}",
+        hits / total,
+        "1",
+        Kind.MEASURED,
+        f"{hits} of {total} test samples",
+        share_interval(hits, total),
+    )
+
+
+def _counted(graph: Graph) -> list[Metric]:
+    """What the graph itself tells."""
+    macs = sum(node.op.macs(graph.value(node.input).shape) for node in graph.nodes)
+    return [Metric("macs", macs, "1", Kind.MEASURED, "counted in the integer graph")]

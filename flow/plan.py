@@ -1,0 +1,219 @@
+"""A request with its names resolved and its options read: everything that comes before the work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flow import __version__, packages, tools
+from flow.artifact import digest, foreign_files, locked, writing_to
+from flow.errors import UsageError
+from flow.host import make_host
+from flow.host_snippet import Host
+from flow.importer import Imported, import_qonnx
+from flow.onnx_file import OnnxFile, read
+from flow.ops import Shape
+from flow.options import unknown_name
+from flow.qat import recipe as recipes
+from flow.qat.recipe import Recipe
+from flow.qat.result import Progress, TrainResult, finished
+from flow.target import Target
+from models import MODELS
+from targets import TARGETS
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a caller may want to show while a command runs."""
+
+    note: Callable[[str], None] = lambda text: None
+    training: Callable[[Progress], None] = lambda progress: None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compile: a model's name or a path to an .onnx file, a target's name, options as text,
+    and where results go (`out`: the artifact's own folder, otherwise one under `runs`)."""
+
+    model: str
+    target: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    out: Path | None = None
+    runs: Path = Path("reports/runs")
+
+
+class Plan:
+    """What a request means. Names and options are checked at once, the rest when asked for."""
+
+    def __init__(self, request: Request, events: Events):
+        """Raises UsageError for an unknown name, an unknown option, or a wrong value."""
+        self.request, self.events = request, events
+        target = make_target(request.target)
+        options = dict(request.options)
+        self.recipe: Recipe | None = None
+        self._given: Path | None = None
+        if _is_path(request.model):
+            self._given = Path(request.model)
+            self.name = _safe_name(self._given.stem)
+        else:
+            self.name = request.model
+            self.recipe, options = _read_recipe(request.model, target, options)
+        self.target = target.with_options(options)
+
+    def require_tools(self) -> None:
+        """Raises ToolMissing before any work where a program or package is not there."""
+        for tool in self.target.tools():
+            tools.require(tool)
+        for package in self.target.packages():
+            packages.require(package)
+
+    @cached_property
+    def trained(self) -> TrainResult | None:
+        """The training's result, trained now if need be; None for a model that came as a file."""
+        if self.recipe is None:
+            return None
+        folder = self.request.runs / "models" / f"{self.name}-{self.recipe.digest()[:8]}"
+        done = finished(self.recipe, folder)
+        if done is not None:
+            return done
+        for package in packages.TRAINING:
+            packages.require(package)
+        with locked(folder, lambda: self.events.note("waiting for another training of this model")):
+            return finished(self.recipe, folder) or self._train(self.recipe, folder)
+
+    def _train(self, recipe: Recipe, folder: Path) -> TrainResult:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fast_hadamard_transform package not found")
+            from flow.qat.train import train  # torch takes seconds to import
+
+        with writing_to(folder):
+            folder.mkdir(exist_ok=True)
+            try:
+                return train(recipe, folder, self.events.training)
+            finally:
+                for part in folder.glob("*.part"):
+                    part.unlink(missing_ok=True)
+
+    @property
+    def ends(self) -> tuple[Shape, Shape]:
+        """Shapes of input and output, without training."""
+        if self.recipe is not None:
+            return self.recipe.input_shape, self.recipe.summary()[-1].output_shape
+        return self.imported.graph.input.shape, self.imported.graph.output.shape
+
+    @cached_property
+    def file(self) -> OnnxFile:
+        """The QONNX file, read."""
+        if self._given is not None:
+            return read(self._given)
+        assert self.trained is not None
+        return read(self.trained.model)
+
+    @cached_property
+    def imported(self) -> Imported:
+        """The integer graph with the host's parts."""
+        return import_qonnx(self.file, self.name)
+
+    @cached_property
+    def host(self) -> Host:
+        """The host's parts, ready to use."""
+        return make_host(self.imported.head, self.imported.tail)
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """All that decides the artifact's content, JSON-able."""
+        versions = {name: packages.version(name) for name in self.target.packages()}
+        programs = {tool.name: tools.version(tool) for tool in self.target.tools()}
+        return {
+            "onnx": self.file.sha256,
+            "model": self.name,
+            "target": self.request.target,
+            "options": self.target.options(),
+            "versions": {"bitwright": __version__, **versions, **programs},
+            "source": _source_digest(),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 over `inputs`, hex."""
+        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the artifact goes. Raises UsageError where OUT holds something else."""
+        out = self.request.out
+        if out is None:
+            return self.request.runs / f"{self.name}-{self.request.target}-{self.key[:8]}"
+        with writing_to(out):
+            # The folder is renamed into place, so it needs a name of its own.
+            named = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+            if named.exists() and not named.is_dir():
+                raise UsageError(f"OUT={out} is a file; choose an empty or new folder")
+            if named.resolve() in (here := Path.cwd(), *here.parents) or named.is_mount():
+                raise UsageError(
+                    f"OUT={out} is the folder that you are in, one above it, or a mount point, "
+                    f"which cannot be replaced; choose a new folder"
+                )
+            if foreign := foreign_files(named):
+                raise UsageError(
+                    f"OUT={out} holds other files ({', '.join(foreign[:3])}), which would be lost; "
+                    f"choose an empty or new folder"
+                )
+        return named
+
+
+def make_target(name: str) -> Target:
+    """The target of that name with its default options. Raises UsageError."""
+    if name not in TARGETS:
+        raise unknown_name("target", name, TARGETS)
+    return TARGETS[name]()()
+
+
+def _read_recipe(
+    name: str, target: Target, options: dict[str, str]
+) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with its options applied, and the options that are left for the target."""
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    recipe = MODELS[name]()
+    ours = {k: v for k, v in options.items() if recipes.is_recipe_option(recipe, k)}
+    rest = {k: v for k, v in options.items() if k not in ours}
+    known = (*target.option_names(), *recipes.option_names(recipe))
+    layered = (*target.layer_options, *recipes.LAYER_FIELDS)
+    weighted = [row.name for row in recipe.summary() if row.weight is not None]
+    for key in rest:
+        layer, dot, option = key.rpartition(".")
+        if dot and option not in target.layer_options:
+            raise unknown_name("layer option", option, layered)
+        if dot and layer not in weighted:
+            raise unknown_name("layer", layer, weighted)
+        if not dot and key not in known:
+            raise unknown_name("option", key, known)
+    return recipes.apply_options(recipe, ours), rest
+
+
+def _is_path(model: str) -> bool:
+    return model.lower().endswith(".onnx") or "/" in model
+
+
+def _safe_name(stem: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in stem)
+    return kept[:64] or "model"
+
+
+def _source_digest() -> str:
+    """sha256 over this program's own sources: an artifact is only as old as what made it."""
+    root = Path(__file__).resolve().parent.parent
+    hashed = hashlib.sha256(platform.python_version().encode())
+    for folder in ("flow", "targets"):
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc" and "qat" not in path.parts:
+                hashed.update(f"{path.relative_to(root)} {digest(path)}".encode())
+    return hashed.hexdigest()

@@ -1,0 +1,1 @@
+"""What commands report: as data (`result.py`) and as text (`text.py`)."""

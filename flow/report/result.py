@@ -1,0 +1,61 @@
+"""What a command found out, as data: what `JSON=1` prints and what lies in an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.metric import Metric
+from flow.verify import Agreement
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command found out; `to_json` is what `JSON=1` prints."""
+
+    command: str
+    model: str
+    target: str
+    artifact: Path | None
+    agreement: Agreement
+    accuracy: dict[str, Metric]
+    metrics: list[Metric]
+    warnings: list[str]
+    up_to_date: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "command": self.command,
+            "model": self.model,
+            "target": self.target,
+            "artifact": None if self.artifact is None else str(self.artifact),
+            "matches_reference": self.agreement.matches,
+            "vectors": self.agreement.vectors,
+            "vectors_equal": self.agreement.vectors_equal,
+            "outputs_equal": self.agreement.outputs_equal,
+            "outputs_total": self.agreement.outputs,
+            "accuracy": {stage: metric.to_json() for stage, metric in self.accuracy.items()},
+            "metrics": [metric.to_json() for metric in self.metrics],
+            "warnings": self.warnings,
+        }
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any], folder: Path) -> Report:
+        """The report of the artifact in `folder`. Raises KeyError, TypeError or ValueError where
+        `body` is none."""
+        same = Agreement(
+            body["vectors"], body["vectors_equal"], body["outputs_total"], body["outputs_equal"]
+        )
+        return cls(
+            body["command"],
+            body["model"],
+            body["target"],
+            folder,
+            same,
+            {stage: Metric.from_json(row) for stage, row in body["accuracy"].items()},
+            [Metric.from_json(row) for row in body["metrics"]],
+            list(body["warnings"]),
+            up_to_date=True,
+        )

@@ -1,0 +1,45 @@
+"""A report as the table that ends a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flow.metric import Metric
+from flow.report.result import Report
+
+_WIDTH = 13
+_STAGES = {"simulation": "C simulation"}
+
+
+def render(report: Report) -> str:
+    """The table, without a newline at its end."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    state = " (up to date)" if report.up_to_date else ""
+    yield f"{report.model} on {report.target}{state}"
+    yield f"matches reference: {report.agreement}"
+    if report.accuracy:
+        yield "accuracy"
+    for stage, metric in report.accuracy.items():
+        interval = metric.interval
+        around = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
+        yield (
+            f"  {_STAGES.get(stage, stage):{_WIDTH}} {100 * metric.value:6.2f} %  {around:13}  "
+            f"{metric.kind.value}, {metric.source}"
+        )
+    if report.metrics:
+        yield "figures"
+    for metric in report.metrics:
+        yield f"  {metric.name:{_WIDTH}} {_value(metric):23}  {metric.kind.value}, {metric.source}"
+    for warning in report.warnings:
+        yield f"note: {warning}"
+    yield f"artifact: {report.artifact}"
+
+
+def _value(metric: Metric) -> str:
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    interval = metric.interval
+    around = f" [{interval.low:g}, {interval.high:g}]" if interval else ""
+    return f"{metric.value:g}{unit}{around}"
