@@ -1,0 +1,384 @@
+"""The hls4ml target: C simulation against the interpreter, and the project on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.artifact import read_manifest
+from flow.driver import compile_model, prove, run_artifact
+from flow.errors import Mismatch, ToolFailed, UsageError
+from flow.graph import Graph, Node, Value
+from flow.importer import import_qonnx
+from flow.onnx_file import read
+from flow.ops import Conv, Dense, IntArray, MaxPool, Op, Requant
+from flow.plan import Events, Request
+from flow.qat.recipe import Granularity, Scale
+from flow.qat.train import train
+from flow.qtype import QType
+from flow.requant import Rounding
+from models import MODELS
+from targets.hls4ml.lower import lower
+from targets.hls4ml.target import Hls4ml, valid_reuse_factors
+from tests.network.nets import Net, random_net
+
+IO_TYPES = ("io_parallel", "io_stream")
+STRATEGIES = ("latency", "resource")
+
+
+def compiled(model: Path, out: Path, **options: str) -> Path:
+    """Compile an .onnx file and give the artifact's folder."""
+    request = Request(str(model), "hls4ml", options, out, out.parent)
+    report = compile_model(request, Events())
+    assert report.agreement.matches
+    return out
+
+
+@pytest.mark.parametrize(
+    ("scale", "granularity"),
+    [(Scale.PO2, Granularity.TENSOR), (Scale.FLOAT, Granularity.CHANNEL)],
+)
+@pytest.mark.parametrize("model", ["digits_mlp", "digits_cnn"])
+def test_trained_models_are_exact(
+    tmp_path: Path, model: str, scale: Scale, granularity: Granularity
+) -> None:
+    """Both io types and both strategies; scales as trained, so as awkward as they come."""
+    recipe = dataclasses.replace(
+        MODELS[model](), scale=scale, granularity=granularity, float_epochs=2, epochs=1
+    )
+    trained = train(recipe, tmp_path / "training")
+    graph = import_qonnx(read(trained.model), model).graph
+    for row in recipe.summary():  # what the recipe promised before any training
+        made = graph.value(row.name if row.act is None else f"{row.name}_act")
+        assert made.shape == row.output_shape
+        assert row.act is None or made.qtype == QType(row.act, signed=False)
+    for io_type, strategy in itertools.product(IO_TYPES, STRATEGIES):
+        artifact = compiled(
+            trained.model,
+            tmp_path / f"{io_type}-{strategy}",
+            io_type=io_type,
+            strategy=strategy,
+            reuse_factor="4" if strategy == "resource" else "1",
+        )
+        report = json.loads((artifact / "report.json").read_text())
+        assert report["outputs_equal"] == report["outputs_total"] >= 10_000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_networks_are_exact(tmp_path: Path, seed: int) -> None:
+    """Signed, narrow, per-channel, unaligned biases, every rounding that hls4ml can have."""
+    rng = np.random.default_rng(500 + seed)
+    done = 0
+    while not done:
+        path = random_net(rng, tmp_path / "net.onnx", po2=bool(seed % 2))
+        if Hls4ml().check(import_qonnx(read(path), "net").graph):
+            continue  # a rounding that is refused, which other tests look at
+        compiled(path, tmp_path / "artifact", io_type=IO_TYPES[seed % 2])
+        done += 1
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small compiled network with a fused and an unfused requantization and a pool."""
+    folder = tmp_path_factory.mktemp("cnn")
+    rng = np.random.default_rng(7)
+    net = Net((1, 6, 6))
+    x = net.quant("x", 0.25, 4, signed=False)
+    w = net.quant(net.constant(rng.normal(0, 0.5, (3, 1, 3, 3))), 0.125, 4, narrow=True)
+    y = net.node("Conv", [x, w], "conv1", pads=[1] * 4, kernel_shape=[3, 3])
+    y = net.quant(net.node("Relu", [y]), 0.25, 4, signed=False, name="act1")
+    y = net.node("MaxPool", [y], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    y = net.node("Flatten", [y], "flat", axis=1)
+    w = net.quant(net.constant(rng.normal(0, 0.4, (5, 27))), 0.1, 4, narrow=True)
+    y = net.node("Gemm", [y, w], "fc1", transB=1)
+    y = net.quant(net.node("Relu", [y]), 0.3, 4, signed=False, name="act2")
+    w = net.quant(net.constant(rng.normal(0, 0.4, (3, 5))), 0.1, 4, narrow=True)
+    path = net.save(folder / "cnn.onnx", net.node("Gemm", [y, w], "fc2", transB=1))
+    return compiled(path, folder / "artifact")
+
+
+def test_the_project_checks_itself_without_us(cnn: Path, tmp_path: Path) -> None:
+    """Copied elsewhere, with an empty environment: passes; with one expected output changed, or one
+    weight, it fails and says where."""
+    project = shutil.copytree(cnn / "project", tmp_path / "elsewhere")
+    environment = {"PATH": "/usr/bin:/bin"}
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["./check.sh"], cwd=project, env=environment, capture_output=True, text=True
+        )
+
+    done = check()
+    assert done.returncode == 0, done.stderr
+    assert "PASSED" in done.stdout
+    predictions = project / "tb_data" / "tb_output_predictions.dat"
+    lines = predictions.read_text().splitlines()
+    numbers = lines[4].split()
+    numbers[1] = str(int(numbers[1]) + 1)
+    lines[4] = " ".join(numbers)
+    predictions.write_text("\n".join(lines) + "\n")
+    done = check()
+    assert done.returncode == 1
+    assert f"vector 4, output 1: reference {numbers[1]}" in done.stderr
+
+
+def test_the_project_names_no_place_of_this_machine(cnn: Path) -> None:
+    for path in (cnn / "project").rglob("*"):
+        if path.is_file():
+            assert str(cnn).encode() not in path.read_bytes(), path
+
+
+def test_the_same_inputs_give_the_same_project(cnn: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(cnn / "model.onnx", tmp_path / "cnn.onnx"))
+    again = compiled(path, tmp_path / "again")
+    first, second = (read_manifest(folder)["files"] for folder in (cnn, again))
+    differing = {name for name in first if first[name] != second.get(name)}
+    assert differing <= {"report.json"}  # which names the folder
+    assert first.keys() == second.keys()
+
+
+def test_the_host_snippet_needs_only_numpy(cnn: Path, tmp_path: Path) -> None:
+    """host.py quantizes and dequantizes as the graph says, alone in a folder of its own."""
+    for name in ("host.py", "host.json"):
+        shutil.copy(cnn / name, tmp_path)
+    vectors = arrays(cnn)
+    np.save(tmp_path / "x.npy", vectors["inputs"] * 0.25)
+    np.save(tmp_path / "out.npy", vectors["expected"])
+    code = (
+        "import numpy as np\nfrom host import Host\nhost = Host.load('host.json')\n"
+        "np.save('codes.npy', host.quantize(np.load('x.npy')))\n"
+        "np.save('y.npy', host.dequantize(np.load('out.npy')))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), vectors["inputs"])
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    scale = float(graph.output.scale[0])
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), vectors["expected"] * scale)
+
+
+def test_an_injected_fault_is_found_in_its_layer(cnn: Path, tmp_path: Path) -> None:
+    """One weight of fc1's third output is changed in the built project: the outputs differ, and the
+    trace names fc1's result, channel 2, with both values."""
+    artifact = shutil.copytree(cnn, tmp_path / "faulty")
+    graph = Graph.from_json((artifact / "graph.json").read_text())
+    target = Hls4ml()
+    constants = artifact / "project" / "firmware" / "weights"
+    dense = next(layer for layer in lower(graph).layers if layer.name == "fc1")
+    text = _weights_of(constants, dense.inputs * 5)
+    numbers = [float(n) for n in text.read_text().split(",")]
+    vectors = arrays(artifact)
+    # hls4ml lays dense weights out as (in, out): a column is an output's.
+    for row in range(dense.inputs):
+        numbers[row * 5 + 2] = 0.0
+    text.write_text(", ".join(f"{n:.8f}" for n in numbers))
+    simulation = target.simulation(graph, artifact)
+    with pytest.raises(Mismatch) as caught:
+        prove(graph, simulation, vectors["inputs"], vectors["expected"])
+    message = str(caught.value)
+    assert "matches reference: NO" in message
+    assert "first difference: layer fc1, vector" in message
+    assert "channel 2" in message
+    assert "reference" in message
+    assert "artifact 0" in message
+
+
+def arrays(artifact: Path) -> dict[str, IntArray]:
+    """The artifact's test vectors."""
+    with np.load(artifact / "vectors.npz") as archive:
+        return dict(archive)
+
+
+def _weights_of(folder: Path, size: int) -> Path:
+    """The weight file with that many entries."""
+    found = [p for p in folder.glob("w*.txt") if len(p.read_text().split(",")) == size]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_trace_covers_every_layer_that_computes(cnn: Path) -> None:
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    codes = arrays(cnn)["inputs"][:3]
+    trace = Hls4ml().simulation(graph, cnn).trace(codes)
+    assert set(trace) == {"act1", "pool", "fc1", "act2", "fc2"}
+
+
+def test_a_moved_artifact_still_runs(cnn: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(cnn, tmp_path / "moved")
+    np.save(tmp_path / "x.npy", np.linspace(0, 3, 2 * 36).reshape(2, 1, 6, 6))
+    ran = run_artifact(moved, tmp_path / "x.npy")
+    assert ran.report.agreement.matches
+    assert ran.outputs.shape == (2, 3)
+
+
+# Refusals -------------------------------------------------------------------------------------
+
+
+def graph_of(shape: tuple[int, ...], *ops: Op) -> Graph:
+    nodes, source = [], "x"
+    one = (Fraction(1),)
+    for index, op in enumerate(ops):
+        shape_in = nodes[-1].output.shape if nodes else shape
+        made = op.qtype if isinstance(op, Requant) else QType(40, signed=True)
+        value = Value(f"n{index}", op.output_shape(shape_in), made, one)
+        nodes.append(Node(f"n{index}", op, source, value))
+        source = value.name
+    return Graph.build("net", Value("x", shape, QType(4, signed=False), one), tuple(nodes))
+
+
+def requant(**more: object) -> Requant:
+    settings: dict[str, object] = {
+        "scale": (Fraction(1, 6),),
+        "offset": (Fraction(0),),
+        "qtype": QType(4, signed=False),
+        "low": 0,
+        "high": 15,
+        **more,
+    }
+    return Requant(**settings)  # type: ignore[arg-type]
+
+
+W1 = np.ones((2, 1, 3, 3), dtype=np.int64)
+B2 = np.zeros(2, dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (graph_of((2, 6, 6), Conv(W1, B2, groups=2)), "grouped"),
+        (graph_of((1, 6, 6), Conv(W1, B2, dilation=(2, 2))), "dilated"),
+        (graph_of((1, 6, 6), Conv(W1, B2, pads=(1, 1, 1, 1), pad_value=3)), "zero-point"),
+        (graph_of((1, 6, 6), MaxPool((2, 2), (2, 2), (1, 1, 1, 1))), "no padding"),
+        (graph_of((3,), Dense(np.full((1, 3), 9), np.zeros(1, np.int64)), requant()), "ties"),
+        (
+            graph_of(
+                (3,),
+                Dense(np.full((1, 3), 9), np.zeros(1, np.int64)),
+                requant(scale=(Fraction(1, 4),), high=11),
+            ),
+            "0..11",
+        ),
+    ],
+)
+def test_what_would_not_be_exact_is_refused(graph: Graph, reason: str) -> None:
+    offences = Hls4ml().check(graph)
+    assert len(offences) == 1
+    assert reason in offences[0].reason
+    assert offences[0].fix
+
+
+def test_a_power_of_two_costs_no_multiplier() -> None:
+    graph = graph_of(
+        (3,), Dense(np.full((1, 3), 9), np.zeros(1, np.int64)), requant(scale=(Fraction(1, 8),))
+    )
+    layers = lower(graph).layers
+    assert [layer.name for layer in layers] == ["input_codes", "n0"]
+    assert str(layers[1].precision["result"]) == "ufixed<4,4,RND_CONV,SAT>"
+    assert str(layers[1].precision["weight"]) == "fixed<5,2>"
+    assert str(layers[1].precision["accum"]) == "ufixed<9,6>"
+
+
+def test_floor_rounding_and_symmetric_clamps_have_their_types() -> None:
+    dense = Dense(np.array([[9, -9, 1]]), np.zeros(1, np.int64))
+    op = requant(
+        scale=(Fraction(1, 8),),
+        rounding=Rounding.FLOOR,
+        qtype=QType(4, signed=True, narrow=True),
+        low=-7,
+        high=7,
+    )
+    layer = lower(graph_of((3,), dense, op)).layers[1]
+    assert str(layer.precision["result"]) == "fixed<4,4,TRN,SAT_SYM>"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "Quartus"}, "backend must be one of Vitis, Vivado"),
+        ({"clock_ns": "fast"}, "clock_ns must be a finite number"),
+        ({"clock_ns": "0"}, "clock_ns must be from"),
+        ({"reuse_factor": "0"}, "reuse_factor must be from"),
+        ({"reuse_factor": "1.5"}, "reuse_factor must be a whole number"),
+        ({"part": "x; rm -rf"}, "part must be a device name"),
+        ({"fold": "1"}, "unknown option 'fold'"),
+        ({"fc1.clock_ns": "3"}, "unknown layer option 'clock_ns'"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Hls4ml().with_options(options)
+
+
+def test_a_layer_s_reuse_factor_must_be_one_it_allows(cnn: Path) -> None:
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    options = {"strategy": "resource", "fc1.reuse_factor": "7"}
+    with pytest.raises(UsageError, match=r"fc1.reuse_factor must be one of 1, 3, 9, 27, 135"):
+        Hls4ml().with_options(options).check(graph)
+    with pytest.raises(UsageError, match=r"unknown layer 'fc9'"):
+        Hls4ml().with_options({"fc9.reuse_factor": "1"}).check(graph)
+    assert Hls4ml().with_options({**options, "fc1.reuse_factor": "9"}).check(graph) == []
+
+
+def test_reuse_factors_are_hls4ml_s_own() -> None:
+    """Differential: the documented rule against hls4ml's implementation."""
+    from hls4ml.backends import get_backend
+
+    backend = get_backend("Vitis")
+    for inputs, outputs in itertools.product((1, 2, 3, 5, 8, 12, 27, 64), (1, 2, 3, 10, 16)):
+        assert valid_reuse_factors(inputs, outputs) == backend.get_valid_reuse_factors(
+            inputs, outputs
+        )
+
+
+# Vendor tools ---------------------------------------------------------------------------------
+
+
+def fake_tool(folder: Path, name: str, status: int) -> None:
+    """A program that writes its arguments and its folder, as a vendor tool would be called."""
+    script = folder / name
+    script.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *version*) echo v2024.1; exit 0;; esac\n'
+        f'echo "$PWD: $@" > called\necho vendor says no\nexit {status}\n'
+    )
+    script.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("backend", "program", "arguments"),
+    [
+        ("Vitis", "vitis-run", "--mode hls --tcl build_prj.tcl"),
+        ("Vivado", "vivado_hls", "-f build_prj.tcl"),
+    ],
+)
+def test_synthesis_runs_the_vendor_s_tool(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    program: str,
+    arguments: str,
+) -> None:
+    net = Net((2,))
+    x = net.quant("x", 0.25, 4)
+    w = net.quant(net.constant([[0.5, 0.25]]), 0.25, 4)
+    path = net.save(tmp_path / "net.onnx", net.node("Gemm", [x, w], "fc", transB=1))
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    fake_tool(tools, program, 0)
+    artifact = compiled(path, tmp_path / "a", backend=backend, synthesize="true")
+    assert (artifact / "project" / "called").read_text().endswith(f"project: {arguments}\n")
+    fake_tool(tools, program, 3)
+    with pytest.raises(ToolFailed, match="vendor says no"):
+        compiled(path, tmp_path / "b", backend=backend, synthesize="true")
+    assert not (tmp_path / "b").exists()
