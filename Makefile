@@ -28,11 +28,11 @@ setup: $(VENV)/.ready ## create the environment (the other commands do it when n
 $(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
 	  { echo 'bitwright needs Python 3.11 or 3.12; set PYTHON=/path/to/python3.11' >&2; exit 1; }
-	@echo 'setting up $(VENV), once' >&2
+	@echo 'setting up $(VENV), once; this takes a minute or two' >&2
 	@$(PYTHON) -m venv $(VENV) || { echo 'cannot create $(VENV): install python3-venv' >&2; exit 1; }
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check $(PIP_ARGS) \
 	  -c requirements.lock 'setuptools<81' wheel >&2
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation \
 	  $(PIP_ARGS) -c requirements.lock -e '.[dev]' >&2
 	@touch $@
 
