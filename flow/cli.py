@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -189,6 +190,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
+    from flow.importer import OPERATIONS
     from flow.options import option_types, show_value
     from flow.qat.recipe import LAYER_FIELDS, option_names
     from models import MODELS
@@ -204,6 +206,8 @@ def _list(args: argparse.Namespace) -> int:
         settings = (f"{key}={show_value(getattr(recipe, key))}" for key in option_names(recipe))
         print(f"    options: {' '.join(settings)}")
         print(f"    options of one layer: LAYER.{', LAYER.'.join(LAYER_FIELDS)}")
+    read = ", ".join(sorted({name for name, _ in OPERATIONS}))
+    print(textwrap.fill(f"operations read from ONNX files: {read}", 100, subsequent_indent="    "))
     for name, load in TARGETS.items():
         target = load()()
         print(f"target {name}")

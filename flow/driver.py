@@ -62,8 +62,8 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
     trained = {k: m for k, m in compiled.accuracy.items() if k in ("float", "quantized")}
     accuracy = {
         **(trained if data is None else {}),
-        "integer": _accuracy("integer", host.dequantize(expected), labelled.y),
-        "simulation": _accuracy("simulation", host.dequantize(found), labelled.y),
+        "integer": _accuracy("integer", host.scores(expected), labelled.y),
+        "simulation": _accuracy("simulation", host.scores(found), labelled.y),
     }
     return Report(
         "check",
@@ -104,13 +104,14 @@ def run_artifact(folder: Path, array: Path) -> Ran:
         raise UsageError(f"{folder} is damaged: {error!r}; compile again") from error
     target = make_target(name).with_options(options)
     x = read_array(array)
-    x = x[None] if x.shape == graph.input.shape else x
-    if x.shape[1:] != graph.input.shape or not len(x):
+    integers = x.dtype.kind in "iub"
+    shape = graph.input.shape if integers else host.shape
+    x = x[None] if x.shape == shape else x
+    if x.shape[1:] != shape or not len(x):
         raise UsageError(
-            f"{array}: must be of shape {graph.input.shape}, alone or with a batch before it, "
-            f"not {x.shape}"
+            f"{array}: must be of shape {shape}, alone or with a batch before it, not {x.shape}"
         )
-    codes = _codes(array, x) if x.dtype.kind in "iub" else _quantize(host, x, str(array))
+    codes = _codes(array, x) if integers else _quantize(host, x, str(array))
     expected = Interpreter(graph).run(codes)
     outputs = prove(graph, target.simulation(graph, folder), codes, expected)
     same = agreement(expected, outputs)
@@ -240,7 +241,7 @@ def _check_reference(
         real = reference["y"]
     outputs = expected[: len(real)]
     half_code = np.array([float(s) / 2 for s in plan.imported.tail.scale])
-    wrong = np.argwhere(~(np.abs(real - plan.host.dequantize(outputs)) < half_code))
+    wrong = np.argwhere(~(np.abs(real - plan.host.scores(outputs)) < half_code))
     if len(wrong):
         at = tuple(int(i) for i in wrong[0])
         raise Mismatch(
@@ -296,8 +297,8 @@ def _accuracies(plan: Plan, expected: IntArray, found: IntArray) -> dict[str, Me
     return {
         "float": _share("float", hits, trained.test_samples),
         "quantized": _accuracy("quantized", real, labels),
-        "integer": _accuracy("integer", host.dequantize(expected[:n]), labels),
-        "simulation": _accuracy("simulation", host.dequantize(found[:n]), labels),
+        "integer": _accuracy("integer", host.scores(expected[:n]), labels),
+        "simulation": _accuracy("simulation", host.scores(found[:n]), labels),
     }
 
 
@@ -332,5 +333,5 @@ def _share(stage: str, hits: int, total: int) -> Metric:
 
 def _counted(graph: Graph) -> list[Metric]:
     """What the graph itself tells."""
-    macs = sum(node.op.macs(graph.value(node.input).shape) for node in graph.nodes)
+    macs = sum(node.op.macs(*graph.shapes(node)) for node in graph.nodes)
     return [Metric("macs", macs, "1", Kind.MEASURED, "counted in the integer graph")]

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from flow.ops import OPS, Bounds, Op, Shape
 from flow.qtype import QType
 from flow.requant import Rounding
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """`op` applied to the value `input`, giving the value `output`."""
+    """`op` applied to the values `inputs`, in its order, giving the value `output`."""
 
     name: str
     op: Op
-    input: str
+    inputs: tuple[str, ...]
     output: Value
 
 
@@ -69,14 +70,19 @@ class Graph:
 
     def value(self, name: str) -> Value:
         """The value of that name. Raises KeyError."""
-        for value in (self.input, *(node.output for node in self.nodes)):
-            if value.name == name:
-                return value
-        raise KeyError(name)
+        return self._values[name]
+
+    @cached_property
+    def _values(self) -> dict[str, Value]:
+        return {v.name: v for v in (self.input, *(node.output for node in self.nodes))}
+
+    def shapes(self, node: Node) -> tuple[Shape, ...]:
+        """The shapes of the node's inputs."""
+        return tuple(self.value(name).shape for name in node.inputs)
 
     def consumers(self, name: str) -> tuple[Node, ...]:
         """The nodes that read the value `name`."""
-        return tuple(node for node in self.nodes if node.input == name)
+        return tuple(node for node in self.nodes if name in node.inputs)
 
     def to_json(self) -> str:
         """Text that `from_json` reads back to an equal graph; equal graphs give equal text."""
@@ -89,7 +95,7 @@ class Graph:
                     "name": node.name,
                     "op": node.op.name,
                     "attributes": _op_json(node.op),
-                    "input": node.input,
+                    "inputs": list(node.inputs),
                     "output": _value_json(node.output),
                 }
                 for node in self.nodes
@@ -108,7 +114,7 @@ class Graph:
                 Node(
                     row["name"],
                     _op_from_json(row["op"], row["attributes"]),
-                    row["input"],
+                    tuple(row["inputs"]),
                     _value_from_json(row["output"]),
                 )
                 for row in body["nodes"]
@@ -123,16 +129,15 @@ def _derive_bounds(input: Value, nodes: tuple[Node, ...]) -> dict[str, Bounds]:
     bounds: dict[str, Bounds] = {input.name: (one * input.qtype.low, one * input.qtype.high)}
     values = {input.name: input}
     for node in nodes:
-        if node.input not in values:
-            raise UsageError(
-                f"node {node.name}: its input {node.input!r} is not computed before it"
-            )
+        for name in node.inputs:
+            if name not in values:
+                raise UsageError(f"node {node.name}: its input {name!r} is not computed before it")
         if node.output.name in values:
             raise UsageError(f"node {node.name}: the value {node.output.name!r} is computed twice")
-        source = values[node.input]
+        shapes = tuple(values[name].shape for name in node.inputs)
         try:
-            shape = node.op.output_shape(source.shape)
-            low, high = node.op.bounds(source.shape, bounds[node.input])
+            shape = node.op.output_shape(*shapes)
+            low, high = node.op.bounds(shapes, tuple(bounds[name] for name in node.inputs))
         except (UsageError, ValueError) as error:
             raise UsageError(f"node {node.name} ({node.op.name}): {error}") from error
         if shape != node.output.shape:
@@ -189,12 +194,15 @@ def _plain(item: Any) -> Any:
     return item
 
 
+_ARRAYS = ("weight", "bias", "cuts", "codes", "entries")
+
+
 def _op_from_json(name: str, attributes: dict[str, Any]) -> Op:
     if name not in OPS:
         raise UsageError(f"graph JSON: unknown op {name!r}; valid: {', '.join(sorted(OPS))}")
     read: dict[str, Any] = {}
     for key, item in attributes.items():
-        if key in ("weight", "bias"):
+        if isinstance(item, list) and key in _ARRAYS:
             read[key] = np.array(item, dtype=np.int64)
         elif key in ("scale", "offset"):
             read[key] = tuple(Fraction(text) for text in item)

@@ -16,8 +16,15 @@ def make_host(head: HostInput, tail: HostOutput) -> Host:
     return Host(
         {
             "input": {
+                "shape": list(head.shape),
+                "steps": [
+                    {"kind": step.kind.value, "values": list(step.values), "shape": step.shape}
+                    for step in head.steps
+                ],
                 "scale": head.scale,
                 "zero_point": head.zero_point,
+                "zero_inside": head.zero_inside,
+                "bipolar": head.bipolar,
                 "rounding": head.rounding.value,
                 "low": head.qtype.low,
                 "high": head.qtype.high,
@@ -27,7 +34,7 @@ def make_host(head: HostInput, tail: HostOutput) -> Host:
                 "offset": [str(s) for s in tail.offset],
                 "low": _text(tail.low),
                 "high": _text(tail.high),
-                "softmax": tail.softmax,
+                "functions": [function.value for function in tail.functions],
             },
         }
     )

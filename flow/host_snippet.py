@@ -54,17 +54,40 @@ class Host:
         """The constants from an artifact's host.json."""
         return cls(json.loads(Path(path).read_text()))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one float input."""
+        return tuple(self.constants["input"]["shape"])
+
     def quantize(self, x: NDArray[Any]) -> NDArray[np.int64]:
-        """Float inputs (n, *shape) to codes of the same shape."""
+        """Float inputs (n, *shape) to the codes that the device takes."""
         part = self.constants["input"]
-        scaled = np.asarray(x, dtype=np.float32) / np.float32(part["scale"])
-        if not np.isfinite(scaled).all():
+        real = np.asarray(x, dtype=np.float32)
+        if not np.isfinite(real).all():
             raise ValueError("the input holds NaN or infinity")
-        codes = round_float(scaled + np.float32(part["zero_point"]), part["rounding"])
+        for step in part["steps"]:
+            real = _prepare(real, step)
+        if part["bipolar"]:
+            return np.where(real >= 0, 1, -1).astype(np.int64)
+        scaled, zero = real / np.float32(part["scale"]), np.float32(part["zero_point"])
+        if not np.isfinite(scaled).all():
+            raise ValueError("the input is too large for float32")
+        if part["zero_inside"]:
+            codes = round_float(scaled + zero, part["rounding"])
+        else:
+            codes = round_float(scaled, part["rounding"]) + zero
         return np.clip(codes, part["low"], part["high"]).astype(np.int64)
 
     def dequantize(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
-        """The device's integers (n, *shape) to float64, a final softmax included."""
+        """The device's integers (n, *shape) to float64, host functions at the end included."""
+        part = self.constants["output"]
+        real = self.scores(outputs)
+        for name in part["functions"]:
+            real = _FUNCTIONS[name](real)
+        return real
+
+    def scores(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Like `dequantize`, before the host functions: what an argmax is taken of."""
         part = self.constants["output"]
         outputs = np.asarray(outputs)
         per_channel = (-1,) + (1,) * (outputs.ndim - 2)
@@ -75,7 +98,37 @@ class Host:
             real = np.maximum(real, float(Fraction(part["low"])))
         if part["high"] is not None:
             real = np.minimum(real, float(Fraction(part["high"])))
-        if part["softmax"]:
-            shifted = np.exp(real - real.max(axis=1, keepdims=True))
-            real = shifted / shifted.sum(axis=1, keepdims=True)
         return real
+
+
+def _prepare(real: NDArray[np.float32], step: dict[str, Any]) -> NDArray[np.float32]:
+    """One float32 operation of the file, before its first quantizer."""
+    kind, values = step["kind"], step["values"]
+    if kind == "reshape":
+        return real.reshape(len(real), *(int(v) for v in values))
+    if kind == "transpose":
+        return real.transpose([int(v) for v in values])
+    constant = np.array(values, dtype=np.float32).reshape(step["shape"])
+    made: NDArray[np.float32] = _ARITHMETIC[kind](real, constant).astype(np.float32)
+    return made
+
+
+def _softmax(real: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(real - real.max(axis=1, keepdims=True))
+    normal: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return normal
+
+
+_ARITHMETIC: dict[str, Any] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+}
+_FUNCTIONS: dict[str, Any] = {
+    "softmax": _softmax,
+    "log_softmax": lambda real: np.log(_softmax(real)),
+    "sigmoid": lambda real: 1 / (1 + np.exp(-real)),
+    "tanh": np.tanh,
+    "argmax": lambda real: real.argmax(axis=1, keepdims=True),
+}

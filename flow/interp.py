@@ -17,7 +17,7 @@ class Interpreter:
     def __init__(self, graph: Graph):
         self.graph = graph
         self._kernels = [
-            node.op.kernel(graph.value(node.input).shape, graph.bounds[node.input])
+            node.op.kernel(graph.shapes(node), tuple(graph.bounds[name] for name in node.inputs))
             for node in graph.nodes
         ]
 
@@ -46,7 +46,7 @@ class Interpreter:
     def _batch(self, codes: IntArray) -> dict[str, IntArray]:
         values = {self.graph.input.name: codes.astype(np.int64, copy=False)}
         for node, kernel in zip(self.graph.nodes, self._kernels, strict=True):
-            values[node.output.name] = kernel(values[node.input])
+            values[node.output.name] = kernel(*(values[name] for name in node.inputs))
         return values
 
 

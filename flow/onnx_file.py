@@ -102,6 +102,28 @@ def _read(path: Path, raw: bytes) -> OnnxFile:
     return OnnxFile(path, hashlib.sha256(raw).hexdigest(), opset, inputs, outputs, constants, nodes)
 
 
+def run_reference(node: RawNode, opset: int, inputs: list[NDArray[Any] | None]) -> NDArray[Any]:
+    """The node's first output by onnx's own reference implementation, in the inputs' precision.
+
+    Raises:
+        UsageError: it cannot run these inputs.
+    """
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    names = ["" if x is None else f"i{index}" for index, x in enumerate(inputs)]
+    outputs = [f"o{index}" for index in range(len(node.outputs))]
+    attributes: dict[str, Any] = dict(node.attributes)
+    proto = helper.make_node(node.op, names, outputs, **attributes)
+    feed = {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
+    try:
+        made = ReferenceEvaluator(proto, opsets={"": opset}).run(None, feed)
+    except Exception as error:  # the reference raises whatever numpy or its own checks raise
+        raise UsageError(f"node {node.name!r} ({node.op}) cannot be evaluated: {error}") from error
+    outcome: Any = made
+    return np.asarray(outcome[0])
+
+
 def _bytes(path: Path) -> bytes:
     try:
         if not path.exists():

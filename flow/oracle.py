@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flow.errors import Mismatch
 from flow.graph import Graph
 from flow.importer import Imported
-from flow.onnx_file import OnnxFile, RawNode
+from flow.onnx_file import OnnxFile, RawNode, run_reference
 from flow.ops import IntArray, Requant
 
 Reals = NDArray[np.float64]
@@ -44,15 +44,25 @@ class OracleCheck:
     near_ties: int
 
 
-def evaluate(file: OnnxFile, x: Reals) -> dict[str, _Tensor]:
-    """Every tensor of the file for real inputs x (n, ...)."""
-    tensors = {name: _Tensor(np.asarray(c)) for name, c in file.constants.items()}
+def evaluate(file: OnnxFile, known: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    """Every tensor of the file that follows from the `known` ones (n, ...) and the constants."""
+    tensors = {
+        name: _Tensor(c.astype(np.float64) if c.dtype.kind == "f" else c)
+        for name, c in file.constants.items()
+    }
     fixed = set(tensors)
-    tensors[file.inputs[0].name] = _Tensor(np.asarray(x, dtype=np.float64))
+    tensors |= known
     for node in file.nodes:
+        if node.outputs[0] in tensors or any(n and n not in tensors for n in node.inputs):
+            continue  # given, or on the host's side of the first quantizer
         inputs = [tensors[name] if name else None for name in node.inputs]
         constant = all(name in fixed for name in node.inputs if name)
-        out = _EVALUATE[node.op](node, inputs, constant)
+        rule = _EVALUATE.get(node.op)
+        if rule is not None:
+            out = rule(node, inputs, constant)
+        else:
+            arrays = [None if t is None else t.real for t in inputs]
+            out = _Tensor(run_reference(node, file.opset, arrays))
         tensors[node.outputs[0]] = out
         if constant:
             fixed.add(node.outputs[0])
@@ -69,7 +79,8 @@ def check(
     """
     graph = imported.graph
     x = _reals(graph, graph.input.name, codes)
-    tensors = evaluate(file, x)
+    scale = np.array([float(s) for s in graph.input.scale])
+    tensors = evaluate(file, {imported.source: _Tensor(x, scale)})
     alive = np.ones(len(codes), dtype=bool)
     compared = 0
     for node in graph.nodes:
@@ -128,12 +139,8 @@ def _need(inputs: _Inputs, index: int) -> _Tensor:
 def _quant(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     x, scale, zero, bits = (_need(inputs, i).real for i in range(4))
     dtype = np.float32 if constant else np.float64
-    signed, narrow = node.attributes.get("signed", 1), node.attributes.get("narrow", 0)
     width = float(np.asarray(bits).reshape(-1)[0])
-    if signed:
-        low, high = -(2 ** (width - 1)) + bool(narrow), 2 ** (width - 1) - 1
-    else:
-        low, high = 0.0, 2**width - 1 - bool(narrow)
+    low, high = _range(node, width)
     before = np.asarray(x, dtype) / np.asarray(scale, dtype) + np.asarray(zero, dtype)
     rounded = _ROUND[str(node.attributes.get("rounding_mode", "ROUND")).upper()](before)
     codes = np.clip(rounded, low, high).astype(np.float64) - np.asarray(zero, np.float64)
@@ -183,73 +190,199 @@ def _gemm(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
 
 
 def _conv(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    """Any rank, tap by tap."""
     x, weight = _need(inputs, 0), _need(inputs, 1)
     kernel = np.asarray(weight.real, np.float64)
-    outs, ins, height, width = kernel.shape
-    pads, strides, dilations = (
-        tuple(np.asarray(node.attributes.get(name, default)).tolist())
-        for name, default in (("pads", (0,) * 4), ("strides", (1, 1)), ("dilations", (1, 1)))
+    outs, ins, *taps = kernel.shape
+    rank = len(taps)
+    strides, dilations = (
+        [int(v) for v in np.asarray(node.attributes.get(name, (1,) * rank))]
+        for name in ("strides", "dilations")
     )
+    pads = _pads(node, x.real.shape[2:], taps, strides, dilations)
     groups = int(np.asarray(node.attributes.get("group", 1)))
-    padded = np.pad(x.real, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    sides = [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))]
+    padded = np.pad(x.real, sides)
     extents = [
-        (padded.shape[2 + i] - (kernel.shape[2 + i] - 1) * dilations[i] - 1) // strides[i] + 1
-        for i in range(2)
+        (padded.shape[2 + i] - (taps[i] - 1) * dilations[i] - 1) // strides[i] + 1
+        for i in range(rank)
     ]
     out = np.zeros((len(padded), outs, *extents))
     per = outs // groups
     for group in range(groups):
         part = padded[:, group * ins : (group + 1) * ins]
-        taps = kernel[group * per : (group + 1) * per]
-        for i in range(height):
-            for j in range(width):
-                rows = slice(i * dilations[0], None)
-                columns = slice(j * dilations[1], None)
-                seen = part[:, :, rows, columns][:, :, :: strides[0], :: strides[1]]
-                seen = seen[:, :, : extents[0], : extents[1]]
-                out[:, group * per : (group + 1) * per] += np.einsum(
-                    "nchw,oc->nohw", seen, taps[:, :, i, j]
-                )
+        some = slice(group * per, (group + 1) * per)
+        for place in np.ndindex(*taps):
+            seen: Reals = part[_window(place, extents, strides, dilations)]
+            tap: Reals = kernel[some].reshape(per, ins, -1)[:, :, np.ravel_multi_index(place, taps)]
+            out[:, some] += np.einsum("nc...,oc->no...", seen, tap)
     bias = inputs[2] if len(inputs) > 2 else None
-    return _Tensor(out + _bias(bias, x, weight, outs).reshape(-1, 1, 1))
+    return _Tensor(out + _bias(bias, x, weight, outs).reshape(-1, *[1] * rank))
 
 
-def _max_pool(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
-    x = _need(inputs, 0)
-    attributes = node.attributes
-    kernel, strides = (
-        tuple(np.asarray(attributes.get(name, (1, 1))).tolist())
-        for name in ("kernel_shape", "strides")
-    )
-    pads = tuple(np.asarray(attributes.get("pads", (0,) * 4)).tolist())
-    padded = np.pad(
-        x.real, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])), constant_values=-np.inf
-    )
-    extents = [(padded.shape[2 + i] - kernel[i]) // strides[i] + 1 for i in range(2)]
-    seen = [
-        padded[:, :, i :: strides[0], j :: strides[1]][:, :, : extents[0], : extents[1]]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
+def _pads(
+    node: RawNode, extents: Any, taps: list[int], strides: list[int], dilations: list[int]
+) -> list[int]:
+    """Explicit pads, or those of ONNX's SAME modes."""
+    rank, mode = len(taps), str(node.attributes.get("auto_pad", "NOTSET"))
+    if not mode.startswith("SAME"):
+        return [int(v) for v in np.asarray(node.attributes.get("pads", (0,) * (2 * rank)))]
+    total = [
+        max((int(np.ceil(e / s)) - 1) * s + (k - 1) * d + 1 - e, 0)
+        for e, k, s, d in zip(extents, taps, strides, dilations, strict=True)
     ]
-    return _Tensor(np.max(seen, axis=0), x.scale)
+    half, rest = [t // 2 for t in total], [t - t // 2 for t in total]
+    return half + rest if mode == "SAME_UPPER" else rest + half
 
 
-def _flatten(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
-    x = _need(inputs, 0)
-    scale = x.scale if x.scale is not None and x.scale.size == 1 else None
-    return _Tensor(x.real.reshape(len(x.real), -1), scale)
+def _bipolar(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    x, scale = _need(inputs, 0).real, np.asarray(_need(inputs, 1).real, np.float64)
+    return _Tensor((2.0 * (x >= 0) - 1) * scale, scale, np.asarray(x + 0.5, np.float64))
 
 
-def _add(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
-    return _Tensor(
-        np.asarray(_need(inputs, 0).real, np.float64)
-        + np.asarray(_need(inputs, 1).real, np.float64)
+def _multi_threshold(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    x, levels = _need(inputs, 0).real, _need(inputs, 1).real
+    shape = (1, len(levels), *[1] * (x.ndim - 2))
+    count = np.zeros_like(x)
+    for k in range(levels.shape[1]):
+        count += x >= levels[:, k].reshape(shape)
+    scale = float(np.asarray(node.attributes.get("out_scale", 1.0)))
+    return _Tensor(count * scale + float(np.asarray(node.attributes.get("out_bias", 0.0))))
+
+
+def _trunc(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    x, scale, zero, in_bits = (_need(inputs, i).real for i in range(4))
+    second = len(inputs) > 5
+    out_scale = _need(inputs, 4).real if second else scale
+    codes = np.round(x / scale + zero)
+    if second:
+        power = 2 ** np.round(np.log2(out_scale / scale))
+        bits = float(np.asarray(_need(inputs, 5).real).reshape(-1)[0])
+        codes = np.clip(codes / power, *_range(node, bits))
+    else:
+        power = 2.0 ** (in_bits - _need(inputs, 4).real)
+        codes = codes / power
+    rounded = _ROUND[str(node.attributes.get("rounding_mode", "FLOOR")).upper()](codes)
+    return _Tensor((rounded - zero / power) * out_scale, np.asarray(out_scale, np.float64), codes)
+
+
+def _range(node: RawNode, bits: float) -> tuple[float, float]:
+    signed, narrow = node.attributes.get("signed", 1), bool(node.attributes.get("narrow", 0))
+    if signed:
+        return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
+    return 0.0, 2**bits - 1 - narrow
+
+
+def _quantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    x, scale = _need(inputs, 0).real, _need(inputs, 1).real
+    zero = inputs[2].real if len(inputs) > 2 and inputs[2] is not None else np.zeros(1, np.uint8)
+    shape = _axis_shape(node, x, scale)
+    dtype = np.float32 if constant else np.float64
+    wide: NDArray[Any] = np.asarray(scale, dtype).reshape(shape)
+    before: NDArray[Any] = np.asarray(x, dtype) / wide
+    limits = np.iinfo(np.dtype(zero.dtype.name))
+    codes = np.clip(np.round(before) + zero.reshape(shape).astype(dtype), limits.min, limits.max)
+    return _Tensor(codes.astype(np.float64), None, np.asarray(before, np.float64))
+
+
+def _dequantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    source, scale = _need(inputs, 0), np.asarray(_need(inputs, 1).real, np.float64)
+    shape = _axis_shape(node, source.real, scale)
+    zero = inputs[2].real if len(inputs) > 2 and inputs[2] is not None else np.zeros(1)
+    wide = scale.reshape(shape)
+    codes = source.real.astype(np.float64) - zero.astype(np.float64).reshape(
+        shape if zero.size == scale.size else (1,) * source.real.ndim
     )
+    return _Tensor(codes * wide, wide, source.before)
+
+
+def _axis_shape(node: RawNode, x: NDArray[Any], scale: NDArray[Any]) -> tuple[int, ...]:
+    if scale.size == 1:
+        return (1,) * x.ndim
+    axis = int(np.asarray(node.attributes.get("axis", 1)))
+    return tuple(-1 if i == axis % x.ndim else 1 for i in range(x.ndim))
+
+
+def _moved(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    """Flatten and Reshape keep the batch, whatever its size in the file."""
+    x = _need(inputs, 0)
+    if constant or node.op == "Flatten":
+        shape: tuple[int, ...] = (len(x.real), -1)
+        if node.op == "Reshape":
+            shape = tuple(int(v) for v in _need(inputs, 1).real)
+    else:
+        target = [int(v) for v in _need(inputs, 1).real]
+        kept = [x.real.shape[i] if v == 0 else v for i, v in enumerate(target)]
+        size = int(np.prod(x.real.shape[1:]))
+        known = int(np.prod([v for v in kept[1:] if v != -1]))
+        rest = [size // known if v == -1 else v for v in kept[1:]]
+        shape = (len(x.real), *rest)
+    scale = x.scale if x.scale is not None and x.scale.size == 1 else None
+    return _Tensor(x.real.reshape(shape), scale, x.before)
+
+
+def _resize(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    """Nearest neighbour, axis by axis, by ONNX's coordinate formulas."""
+    x = _need(inputs, 0)
+    given = [t for t in inputs[1:] if t is not None and t.real.size == x.real.ndim]
+    numbers = [float(v) for v in given[-1].real]
+    sized = len(inputs) > 3 and inputs[3] is not None
+    made = x.real
+    for axis, extent in enumerate(x.real.shape):
+        if axis == 0:
+            continue
+        length = int(numbers[axis]) if sized else int(extent * numbers[axis])
+        factor = length / extent
+        places = np.arange(length, dtype=np.float64)
+        mode = str(node.attributes.get("coordinate_transformation_mode", "half_pixel"))
+        if node.op == "Upsample" or mode == "asymmetric":
+            places = places / factor
+        else:
+            places = (places + 0.5) / factor - 0.5
+        rounding = str(node.attributes.get("nearest_mode", "round_prefer_floor"))
+        if node.op == "Upsample" or rounding == "floor":
+            chosen = np.floor(places)
+        elif rounding == "round_prefer_ceil":
+            chosen = np.floor(places + 0.5)
+        else:
+            chosen = np.ceil(places - 0.5)
+        made = np.take(made, np.clip(chosen, 0, extent - 1).astype(int), axis=axis)
+    return _Tensor(made, x.scale)
 
 
 def _relu(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     x = _need(inputs, 0)
     return _Tensor(np.maximum(x.real, 0), x.scale)
+
+
+def _max_pool(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    """Any rank, tap by tap; a max keeps the grid of its input."""
+    x = _need(inputs, 0)
+    taps = [int(v) for v in np.asarray(node.attributes["kernel_shape"])]
+    rank = len(taps)
+    strides = [int(v) for v in np.asarray(node.attributes.get("strides", (1,) * rank))]
+    pads = _pads(node, x.real.shape[2:], taps, strides, [1] * rank)
+    sides = [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))]
+    padded = np.pad(x.real, sides, constant_values=-np.inf)
+    extents = [(padded.shape[2 + i] - taps[i]) // strides[i] + 1 for i in range(rank)]
+    made = np.full((*padded.shape[:2], *extents), -np.inf)
+    for place in np.ndindex(*taps):
+        made = np.maximum(made, padded[_window(place, extents, strides, [1] * rank)])
+    return _Tensor(made, x.scale)
+
+
+def _window(
+    place: tuple[int, ...], extents: list[int], strides: list[int], dilations: list[int]
+) -> tuple[slice, ...]:
+    """What one tap of a window sees, as an index of (n, C, ...)."""
+    return (
+        slice(None),
+        slice(None),
+        *(
+            slice(p * d, p * d + (n - 1) * s + 1, s)
+            for p, d, n, s in zip(place, dilations, extents, strides, strict=True)
+        ),
+    )
 
 
 def _transpose(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
@@ -266,19 +399,26 @@ def _same(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     return _need(inputs, 0)
 
 
+# What is not listed is evaluated by onnx's reference implementation, in float64.
 _EVALUATE: dict[str, _Rule] = {
     "Quant": _quant,
     "IntQuant": _quant,
+    "BipolarQuant": _bipolar,
+    "MultiThreshold": _multi_threshold,
+    "Trunc": _trunc,
+    "QuantizeLinear": _quantize_linear,
+    "DequantizeLinear": _dequantize_linear,
     "Gemm": _gemm,
     "MatMul": _gemm,
     "Conv": _conv,
-    "Add": _add,
     "Relu": _relu,
+    "Resize": _resize,
+    "Upsample": _resize,
     "MaxPool": _max_pool,
-    "Flatten": _flatten,
-    "Reshape": _flatten,
+    "Flatten": _moved,
+    "Reshape": _moved,
     "Transpose": _transpose,
-    "Softmax": _same,  # left to the host; monotone, and nothing follows it
     "Identity": _same,
     "Dropout": _same,
+    "Cast": _same,
 }

@@ -106,7 +106,7 @@ class Plan:
         """Shapes of input and output, without training."""
         if self.recipe is not None:
             return self.recipe.input_shape, self.recipe.summary()[-1].output_shape
-        return self.imported.graph.input.shape, self.imported.graph.output.shape
+        return self.imported.head.shape, self.imported.graph.output.shape
 
     @cached_property
     def file(self) -> OnnxFile:

@@ -7,17 +7,30 @@ first Quant and after the last integer operation is for the host (`Imported.head
 """
 
 from flow.importer.lowering import Lowering
-from flow.importer.meaning import HostInput, HostOutput, Imported
+from flow.importer.meaning import HostFunction, HostInput, HostOutput, Imported
+from flow.importer.operations import OPERATIONS
+from flow.importer.tensors import Quantizer
 from flow.onnx_file import OnnxFile
 
-__all__ = ["HostInput", "HostOutput", "Imported", "import_qonnx"]
+__all__ = [
+    "OPERATIONS",
+    "HostFunction",
+    "HostInput",
+    "HostOutput",
+    "Imported",
+    "Quantizer",
+    "import_qonnx",
+]
 
 
-def import_qonnx(file: OnnxFile, name: str) -> Imported:
-    """Lower the QONNX file to an integer graph called `name`.
+def import_qonnx(file: OnnxFile, name: str, given: Quantizer | None = None) -> Imported:
+    """Lower the file to an integer graph called `name`.
+
+    Args:
+        given: how the input is quantized, for a file that does not say.
 
     Raises:
         UsageError: the file holds impossible numbers or shapes.
         Unsupported: the network does what cannot be lowered; every offending node is listed.
     """
-    return Lowering(file, name).run()
+    return Lowering(file, name, OPERATIONS, given).run()

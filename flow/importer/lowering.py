@@ -1,8 +1,9 @@
-"""Lowers a QONNX file node by node: one method an operation, one table from ONNX names to them."""
+"""Lowers a file node by node: what the operations share. The operations themselves are functions
+(lowering, node) -> tensor in the modules beside this one, found through `operations.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -12,41 +13,52 @@ from numpy.typing import NDArray
 
 from flow.errors import Offence, Unsupported, UsageError
 from flow.graph import Graph, Node, Value
-from flow.importer.meaning import HostInput, HostOutput, Imported
-from flow.importer.reading import first_bad, full_name, layer_name, pair, quad, rounding_of, unique
+from flow.host_snippet import round_float
+from flow.importer.meaning import HostInput, HostOutput, Imported, Rationals
+from flow.importer.reading import full_name, layer_name, unique
+from flow.importer.requantize import requant_of
 from flow.importer.tensors import (
     Act,
     Codes,
     FloatInput,
     Poison,
+    Quantized,
     Quantizer,
-    Rationals,
     Reject,
+    Tabulated,
     Tensor,
-    broadcast,
-    paired,
-    per_channel,
     shorten,
-    transposed,
 )
 from flow.onnx_file import OnnxFile, RawNode
-from flow.ops import Bounds, Conv, Dense, Flatten, IntArray, MaxPool, Op, Relu, Requant, Shape
+from flow.ops import Bounds, Movement, Op, Relu, Requant, Shape, Table, Threshold
 from flow.qtype import QType
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-BIAS_TOLERANCE = Fraction(1, 1 << 22)  # float32 scales s_b and s_x*s_w that mean the same grid
-MAX_QUANT_BITS = 32
-LEAST_SCALE = 2.0**-100  # and its inverse the greatest: beyond them float32 loses digits
+MAX_TABLE = 1 << 16  # codes of a value whose function is tabulated
 ZERO = Fraction(0)
+FLOAT_WEIGHTS = (
+    "its weights are float, not quantized",
+    "train with quantized weights (Brevitas: weight_quant), then export again",
+)
+
+Handler = Callable[["Lowering", RawNode], Tensor]
 
 
 class Lowering:
-    def __init__(self, file: OnnxFile, name: str):
-        self.file = file
-        self.name = name
+    """The state of one import: what each tensor is, and the graph so far."""
+
+    def __init__(
+        self,
+        file: OnnxFile,
+        name: str,
+        operations: Mapping[tuple[str, bool], Handler],
+        given: Quantizer | None,
+    ):
+        self.file, self.name, self.operations, self.given = file, name, operations, given
         self.tensors: dict[str, Tensor] = dict(file.constants)
         self.input: Value | None = None
         self.head: HostInput | None = None
+        self.source = ""
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.bounds: dict[str, Bounds] = {}
@@ -54,37 +66,56 @@ class Lowering:
         self.offences: list[Offence] = []
 
     def run(self) -> Imported:
+        """Lower every node. Raises UsageError, Unsupported."""
         if len(self.file.inputs) != 1:
             names = ", ".join(i.name for i in self.file.inputs) or "none"
             raise UsageError(f"{self.file.path}: one input is read, not {names}")
         if len(self.file.outputs) != 1:
             raise UsageError(f"{self.file.path}: one output is read, not {len(self.file.outputs)}")
-        self.input_shape = self._input_shape()
-        self.tensors[self.file.inputs[0].name] = FloatInput()
+        self.tensors[self.file.inputs[0].name] = FloatInput(self._input_shape())
         for node in self.file.nodes:
             self._visit(node)
-        result = self.tensors[self.file.outputs[0]]
+        return self._finish(self.tensors[self.file.outputs[0]])
+
+    def _finish(self, result: Tensor) -> Imported:
+        if isinstance(result, Tabulated) and result.host is not None:
+            result = result.host
         if not self.offences and not isinstance(result, Act):
             self.offences.append(
                 Offence(
                     self.file.outputs[0],
-                    "the output is not computed from a quantized input",
-                    "quantize the input (Brevitas: QuantIdentity before the first layer)",
+                    "the output is not computed from a quantized input by what integers can do",
+                    "quantize the input (Brevitas: QuantIdentity before the first layer), and "
+                    "quantize float functions at the end",
                 )
             )
         if self.offences:
             raise Unsupported(f"{self.file.path}: cannot be lowered to integers", self.offences)
-        assert isinstance(result, Act) and self.input is not None and self.head is not None
-        graph = Graph(self.name, self.input, tuple(self.nodes), self.bounds)
-        if graph.output.name != result.value:
-            raise UsageError(f"{self.file.path}: the output is not the last thing computed")
-        tail = HostOutput(result.a, result.b, result.low, result.high, result.softmax)
-        return Imported(graph, self.head, tail, dict(self._origin()))
+        assert isinstance(result, Act)
+        assert self.input is not None
+        assert self.head is not None
+        nodes = self._needed(result.value)
+        bounds = {
+            name: self.bounds[name] for name in (self.input.name, *(n.output.name for n in nodes))
+        }
+        graph = Graph(self.name, self.input, nodes, bounds)
+        tail = HostOutput(result.a, result.b, result.low, result.high, result.functions)
+        origin = {k: v for k, v in self._origin() if k in bounds}
+        return Imported(graph, self.head, tail, self.source, origin)
+
+    def _needed(self, output: str) -> tuple[Node, ...]:
+        """The nodes that the output depends on, the output's own last."""
+        needed, kept = {output}, []
+        for node in reversed(self.nodes):
+            if node.output.name in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        return tuple(reversed(kept))
 
     def _origin(self) -> Iterator[tuple[str, str]]:
         """Graph values whose meaning is exactly one tensor's: no float part is pending."""
         for name, tensor in self.tensors.items():
-            if not isinstance(tensor, Act) or tensor.low is not None or tensor.high is not None:
+            if not isinstance(tensor, Act) or tensor.clipped or tensor.functions:
                 continue
             value = self.values[tensor.value]
             plain = tuple(-scale * value.zero_point for scale in value.scale)
@@ -103,13 +134,14 @@ class Lowering:
 
     def _visit(self, node: RawNode) -> None:
         inputs = [self.tensors[name] for name in node.inputs if name]
+        handler = self.operations.get((node.op, node.domain in QONNX_DOMAINS))
         out: Tensor
-        handler = _HANDLERS.get((node.op, node.domain in QONNX_DOMAINS))
         try:
-            if handler is None:
-                raise Reject(f"the operation {full_name(node)} is not supported", _SUPPORTED)
-            if node.domain and node.domain not in QONNX_DOMAINS:
-                raise Reject(f"the domain {node.domain!r} is not known", "use QONNX's own nodes")
+            if handler is None or (node.domain and node.domain not in QONNX_DOMAINS):
+                raise Reject(
+                    f"the operation {full_name(node)} is not supported",
+                    "replace it by operations that are read (`make list` shows them)",
+                )
             if any(isinstance(tensor, Poison) for tensor in inputs):
                 self._check_weight(node)
                 out = Poison()
@@ -120,379 +152,259 @@ class Lowering:
             out = Poison()
         except UsageError as error:
             raise UsageError(f"{self.file.path}: node {node.name} ({node.op}): {error}") from error
-        except IndexError as error:
-            raise UsageError(
-                f"{self.file.path}: node {node.name} ({node.op}) has too few inputs"
-            ) from error
         for name in node.outputs:
             self.tensors[name] = out
 
     def _check_weight(self, node: RawNode) -> None:
         """Behind a layer that was refused: float weights are still worth listing."""
-        if node.op in ("Gemm", "MatMul", "Conv") and len(node.inputs) > 1:
-            tensor = self.tensors[node.inputs[1]]
-            if isinstance(tensor, np.ndarray):
-                self._weight(tensor)
+        if node.op in ("Gemm", "MatMul", "Conv") and isinstance(self.tensor(node, 1), np.ndarray):
+            raise Reject(*FLOAT_WEIGHTS)
 
-    # Building blocks -------------------------------------------------------------------------
+    # Inputs of a node ---------------------------------------------------------------------------
 
-    def _emit(self, node: RawNode, op: Op, source: str, scale: Rationals, zero_point: int) -> str:
-        """Append `op` to the graph; its output's type is the smallest that holds its bounds."""
+    def tensor(self, node: RawNode, index: int) -> Tensor | None:
+        """The node's input at that place, None where it is left out."""
+        if index >= len(node.inputs) or not node.inputs[index]:
+            return None
+        return self.tensors[node.inputs[index]]
+
+    def need(self, node: RawNode, index: int) -> Tensor:
+        """The node's input at that place. Raises UsageError where it is left out."""
+        found = self.tensor(node, index)
+        if found is None:
+            raise UsageError(f"it has no input {index}")
+        return found
+
+    def constant(self, node: RawNode, index: int, what: str) -> NDArray[Any]:
+        """A constant input. Raises Reject where it is computed, UsageError where it is left out."""
+        tensor = self.need(node, index)
+        if not isinstance(tensor, np.ndarray):
+            raise Reject(f"its {what} is not a constant", f"export with a constant {what}")
+        return tensor
+
+    def activation(self, node: RawNode, index: int = 0) -> Act:
+        """An activation that integers hold. Raises Reject."""
+        tensor = self.need(node, index)
+        if isinstance(tensor, FloatInput):
+            tensor = self.take_input(node, tensor)
+        if isinstance(tensor, Tabulated):
+            raise Reject("its input is a float function", "put a quantizer before it")
+        if isinstance(tensor, Quantized):
+            raise Reject("its input is not dequantized", "put a DequantizeLinear before it")
+        if not isinstance(tensor, Act):
+            raise Reject("its input is a constant", "fold constants before the export")
+        if tensor.functions:
+            raise Reject(
+                f"it follows a {tensor.functions[-1].value}", "leave that to the end of the network"
+            )
+        return tensor
+
+    def take_input(self, node: RawNode, tensor: FloatInput) -> Act:
+        """The float input as codes, with the quantizer that the user gave. Raises Reject."""
+        if self.given is None:
+            raise Reject(
+                "it works on the float input, before any quantizer",
+                "quantize the input (Brevitas: QuantIdentity before the first layer), or say what "
+                'it is: OPTS="input=fixed<8,3>"',
+            )
+        if self.head is not None:
+            return self.tensors_of_input()
+        return self.quantize_input(node, tensor, self.given)
+
+    def tensors_of_input(self) -> Act:
+        """The input that was quantized already."""
+        assert self.input is not None
+        (scale,) = self.input.scale
+        return Act(self.input.name, (scale,), (-scale * self.input.zero_point,))
+
+    def quantize_input(self, node: RawNode, tensor: FloatInput, quantizer: Quantizer) -> Act:
+        """Make the float input the graph's input. Raises Reject."""
+        if self.head is not None:
+            raise Reject("the input is quantized a second time", "quantize the input once")
+        if quantizer.scale.size != 1:
+            raise Reject("the input has one scale per channel", "quantize the input per tensor")
+        step = float(quantizer.scale.reshape(-1)[0])
+        self.head = HostInput(
+            self._input_shape(),
+            tensor.steps,
+            step,
+            quantizer.zero,
+            quantizer.zero_inside,
+            quantizer.rounding,
+            quantizer.qtype,
+        )
+        return self.start(node, tensor.shape, quantizer.qtype, Fraction(step), quantizer.zero)
+
+    def start(self, node: RawNode, shape: Shape, qtype: QType, scale: Fraction, zero: int) -> Act:
+        """Make the graph's input value."""
+        given_here = any(isinstance(self.tensors[name], FloatInput) for name in node.inputs if name)
+        quantizes = node.op in ("Quant", "IntQuant", "BipolarQuant", "DequantizeLinear")
+        name = unique(layer_name(node) if quantizes else "input", self.names)
+        self.source = node.outputs[0] if quantizes or not given_here else node.inputs[0]
+        self.input = Value(name, shape, qtype, (scale,), zero)
+        self.values[name] = self.input
+        one = np.ones(1, dtype=np.int64)
+        self.bounds[name] = one * qtype.low, one * qtype.high
+        return self.tensors_of_input()
+
+    # Building the graph -------------------------------------------------------------------------
+
+    def emit(
+        self, node: RawNode, op: Op, sources: tuple[str, ...], scale: Rationals, zero_point: int
+    ) -> str:
+        """Append `op` to the graph; its output's type is the smallest that holds its bounds.
+
+        Raises:
+            UsageError: a shape does not fit, or 63 bits do not hold the result.
+        """
         name = unique(layer_name(node), self.names)
-        given = self.values[source]
-        shape = op.output_shape(given.shape)
+        shapes = tuple(self.values[source].shape for source in sources)
+        shape = op.output_shape(*shapes)
+        if 0 in shape:
+            raise UsageError(f"its output {shape} is empty")
         try:
-            low, high = op.bounds(given.shape, self.bounds[source])
+            low, high = op.bounds(shapes, tuple(self.bounds[source] for source in sources))
             qtype = QType.covering(int(low.min()), int(high.max()))
         except ValueError as error:
             raise UsageError(str(error)) from error
         if isinstance(op, Requant):
             qtype = op.qtype
         value = Value(name, shape, qtype, scale, zero_point)
-        self.nodes.append(Node(name, op, source, value))
+        self.nodes.append(Node(name, op, sources, value))
         self.values[name], self.bounds[name] = value, (low, high)
         return name
 
-    def _plain(self, act: Act, what: str) -> tuple[Act, Fraction, int]:
-        """The activation as scale*(code - zero_point) with one scale: what a multiplication needs.
-        A pending ReLU becomes a node."""
-        if len(set(act.a)) > 1:
+    def move(self, node: RawNode, act: Act, op: Movement) -> Act:
+        """Move codes; the pending meaning goes along where it varies by channel.
+
+        Raises:
+            Reject: channels with different meanings would share one afterwards.
+        """
+        given = self.values[act.value]
+        scale, a, b = (self._moved(e, given.shape, op) for e in (given.scale, act.a, act.b))
+        name = self.emit(node, op, (act.value,), scale, given.zero_point)
+        return replace(act, value=name, a=a, b=b)
+
+    @staticmethod
+    def _moved(entries: Rationals, shape: Shape, op: Movement) -> Rationals:
+        if len(entries) == 1:
+            return entries
+        index = op.index(shape)
+        channel = index.reshape(len(index), -1) // int(np.prod(shape[1:]))
+        if (channel != channel[:, :1]).any():
+            raise Reject(
+                "it mixes channels that have different scales", "quantize per tensor before it"
+            )
+        return shorten(tuple(entries[int(c)] for c in channel[:, 0]))
+
+    def plain(self, node: RawNode, act: Act, what: str) -> tuple[str, Fraction, int]:
+        """(value, scale, zero-point) of an activation that is scale*(code - zero-point): what a
+        product needs. A pending ReLU becomes a node. Raises Reject."""
+        if len(act.a) > 1:
             raise Reject(
                 f"its {what} has one scale per channel, so one integer sum cannot hold it",
                 "quantize activations per tensor",
             )
         scale = act.a[0]
         zero = -act.b[0] / scale if scale else ZERO
-        if scale <= 0 or len(set(act.b)) > 1 or zero.denominator != 1 or act.softmax:
+        if scale <= 0 or len(act.b) > 1 or zero.denominator != 1:
             raise Reject(
                 f"its {what} is a float result that no quantizer follows",
-                "put a quantizer (Brevitas: QuantIdentity or QuantReLU) before this layer",
+                "put a quantizer (Brevitas: QuantIdentity or QuantReLU) before it",
             )
         if act.high is not None or act.low not in (None, ZERO):
             raise Reject(f"its {what} is clipped but not quantized", "quantize it first")
-        return act, scale, int(zero)
+        value = act.value
+        if act.low is not None:
+            value = self.emit(node, Relu(int(zero)), (value,), (scale,), int(zero))
+        return value, scale, int(zero)
 
-    def _constant(self, node: RawNode, index: int, what: str) -> NDArray[Any]:
-        tensor = self.tensors[node.inputs[index]] if index < len(node.inputs) else None
-        if not isinstance(tensor, np.ndarray):
-            raise Reject(f"its {what} is not a constant", f"export with a constant {what}")
-        return tensor
+    def unclipped(self, node: RawNode, act: Act) -> Act:
+        """The activation with a pending ReLU made a node. Raises Reject for any other clip."""
+        if not act.clipped:
+            return act
+        value, scale, zero = self.plain(node, act, "input")
+        return Act(value, (scale,), (-scale * zero,))
 
-    def _weight(self, tensor: Tensor) -> Codes:
-        if isinstance(tensor, np.ndarray):
-            raise Reject(
-                "its weights are float, not quantized",
-                "train with quantized weights (Brevitas: weight_quant), then export again",
-            )
-        if not isinstance(tensor, Codes):
-            raise Reject(
-                "its second input is computed, not a weight", "only constant weights are supported"
-            )
-        return tensor
-
-    def _bias(self, tensor: Tensor | None, scale: Rationals) -> tuple[IntArray, Rationals]:
-        """A bias as codes on the accumulator's grid, and what of it does not lie on that grid."""
-        channels = len(scale)
-        if tensor is None:
-            return np.zeros(channels, dtype=np.int64), (ZERO,)
-        if isinstance(tensor, Codes):
-            codes = np.broadcast_to(tensor.codes.reshape(-1), (channels,))
-            own = np.broadcast_to(tensor.scale.reshape(-1), (channels,))
-            grid = [Fraction(float(s)) for s in own]
-            if all(abs(s - g) <= BIAS_TOLERANCE * g for s, g in zip(scale, grid, strict=True)):
-                return codes.astype(np.int64), (ZERO,)
-            reals = [int(c) * g for c, g in zip(codes, grid, strict=True)]
-        elif isinstance(tensor, np.ndarray):
-            flat = np.broadcast_to(tensor.reshape(-1), (channels,))
-            reals = [Fraction(float(x)) for x in flat]
-        else:
-            raise Reject("its bias is computed, not a constant", "export with a constant bias")
-        exact = [real / s for real, s in zip(reals, scale, strict=True)]
-        if all(x.denominator == 1 for x in exact):
-            return np.array([int(x) for x in exact], dtype=np.int64), (ZERO,)
-        return np.zeros(channels, dtype=np.int64), tuple(reals)
-
-    # Operations -------------------------------------------------------------------------------
-
-    def quant(self, node: RawNode) -> Tensor:
-        source = self.tensors[node.inputs[0]]
-        if len(node.inputs) < 4:
-            raise UsageError("a Quant needs four inputs: x, scale, zero-point, bit width")
-        scale = self._constant(node, 1, "scale").astype(np.float32)
-        zero = self._constant(node, 2, "zero-point").astype(np.float64)
-        bits = self._constant(node, 3, "bit width").astype(np.float64)
-        if not (scale.size and (scale >= LEAST_SCALE).all() and (scale <= 1 / LEAST_SCALE).all()):
-            raise UsageError(
-                f"its scale must be positive and finite (2^-100 to 2^100), not {first_bad(scale)}"
-            )
-        if bits.size != 1 or float(bits.reshape(-1)[0]) % 1:
-            raise UsageError("its bit width must be one whole number")
-        if zero.size != 1 or float(zero.reshape(-1)[0]) % 1:
-            raise Reject("its zero-point is not one whole number", "use one zero-point per tensor")
-        width, signed = int(bits.reshape(-1)[0]), bool(node.attributes.get("signed", 1))
-        if not (2 if signed else 1) <= width <= MAX_QUANT_BITS:
-            raise Reject(
-                f"its bit width is {width}", f"use 2 to {MAX_QUANT_BITS} bits (1 if unsigned)"
-            )
-        quantizer = Quantizer(
-            scale,
-            int(zero.reshape(-1)[0]),
-            QType(width, signed, bool(node.attributes.get("narrow", 0))),
-            rounding_of(node),
+    def tabulate(self, node: RawNode, tensor: Tensor) -> Tabulated:
+        """The tensor as real values, one per code of its graph value. Raises Reject."""
+        if isinstance(tensor, Tabulated):
+            return tensor
+        if isinstance(tensor, FloatInput):
+            tensor = self.take_input(node, tensor)
+        if not isinstance(tensor, Act):
+            raise Reject("it is a function of a constant", "fold constants before the export")
+        low, high = (
+            int(f(b)) for f, b in zip((np.min, np.max), self.bounds[tensor.value], strict=True)
         )
-        if isinstance(source, np.ndarray):
-            return quantizer.codes(source)
-        if isinstance(source, FloatInput):
-            return self._quantize_input(node, quantizer)
-        if isinstance(source, Act):
-            return self._requantize(node, source, quantizer)
-        raise Reject("it quantizes what is quantized already", "remove one of the two quantizers")
+        if len(tensor.a) > 1 or len(tensor.b) > 1 or tensor.functions:
+            raise Reject("it is a float function of a per-channel value", "quantize before it")
+        if high - low >= MAX_TABLE:
+            return Tabulated(tensor.value, 0, np.empty(0), tensor)  # for the host only
+        a, b = tensor.a[0], tensor.b[0]
+        reals = np.array([float(a * code + b) for code in range(low, high + 1)])
+        if tensor.low is not None:
+            reals = np.maximum(reals, float(tensor.low))
+        if tensor.high is not None:
+            reals = np.minimum(reals, float(tensor.high))
+        return Tabulated(tensor.value, low, reals, tensor)
 
-    def _quantize_input(self, node: RawNode, quantizer: Quantizer) -> Act:
-        if self.input is not None:
-            raise Reject("the input is quantized a second time", "quantize the input once")
+    def requantize(self, node: RawNode, tensor: Act | Tabulated, quantizer: Quantizer) -> Act:
+        """A quantizer on an activation: a Requant, or a Table behind a float function."""
+        if isinstance(tensor, Tabulated):
+            return self._table(node, tensor, quantizer)
+        if tensor.functions:
+            raise Reject(
+                f"it quantizes a {tensor.functions[-1].value}",
+                "leave that to the host, unquantized",
+            )
+        given = self.values[tensor.value]
+        op, scales = requant_of(tensor, given.shape, quantizer)
+        name = self.emit(node, op, (tensor.value,), scales, quantizer.zero)
+        return Act(name, scales, shorten(tuple(-s * quantizer.zero for s in scales)))
+
+    def _table(self, node: RawNode, tensor: Tabulated, quantizer: Quantizer) -> Act:
+        if not tensor.reals.size:
+            raise Reject(
+                f"it is a float function of more than {MAX_TABLE} codes",
+                "quantize the function's input to fewer bits",
+            )
         if quantizer.scale.size != 1:
-            raise Reject("the input has one scale per channel", "quantize the input per tensor")
+            raise Reject("a float function quantized per channel", "quantize it per tensor")
         scale = Fraction(float(quantizer.scale.reshape(-1)[0]))
-        zero = quantizer.zero
-        name = unique(layer_name(node), self.names)
-        self.input = Value(name, self.input_shape, quantizer.qtype, (scale,), zero)
-        self.values[name] = self.input
-        one = np.ones(1, dtype=np.int64)
-        self.bounds[name] = one * quantizer.qtype.low, one * quantizer.qtype.high
-        self.head = HostInput(float(scale), zero, quantizer.rounding, quantizer.qtype)
+        real, zero = tensor.reals / float(scale), quantizer.zero
+        mode = quantizer.rounding.value
+        inside = quantizer.zero_inside
+        codes = round_float(real + zero, mode) if inside else round_float(real, mode) + zero
+        entries = np.clip(codes, quantizer.qtype.low, quantizer.qtype.high).astype(np.int64)
+        op = Table(entries, tensor.first)
+        name = self.emit(node, op, (tensor.value,), (scale,), zero)
         return Act(name, (scale,), (-scale * zero,))
 
-    def _requantize(self, node: RawNode, act: Act, quantizer: Quantizer) -> Act:
-        if act.softmax:
-            raise Reject("it quantizes a softmax", "leave the softmax to the host, unquantized")
-        channels = self.values[act.value].shape[0]
-        rank = len(self.values[act.value].shape)
-        scales = per_channel(quantizer.scale, channels, rank, axis=1)
-        zero, qtype, rounding = quantizer.zero, quantizer.qtype, quantizer.rounding
-        a, b = broadcast(act.a, scales), broadcast(act.b, scales)
-        low, high = qtype.low, qtype.high
-        # A clip before a monotone rounding is a clamp of the codes after it.
-        if act.low is not None or act.high is not None:
-            if len(set(scales)) > 1:
-                raise Reject("a clip before one scale per channel", "quantize per tensor")
-            if act.low is not None:
-                low = min(max(low, rounding.apply(act.low / scales[0] + zero)), high)
-            if act.high is not None:
-                high = max(min(high, rounding.apply(act.high / scales[0] + zero)), low)
-        op = Requant(
-            shorten(tuple(x / s for x, s in paired(a, scales))),
-            shorten(tuple(x / s for x, s in paired(b, scales))),
-            qtype,
-            low,
-            high,
-            rounding,
-            zero,
-        )
-        name = self._emit(node, op, act.value, scales, zero)
-        return Act(name, scales, tuple(-s * zero for s in scales))
-
-    def dense(self, node: RawNode) -> Tensor:
-        """MatMul and Gemm; ONNX weights are (in, out) unless transB."""
-        source, weight = self.tensors[node.inputs[0]], self.tensors[node.inputs[1]]
-        if not isinstance(source, Act):
-            raise Reject(*_unquantized_input())
-        for name, neutral in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
-            if node.attributes.get(name, neutral) != neutral:
-                raise Reject(f"{name} is {node.attributes[name]}", f"export with {name}={neutral}")
-        codes = self._weight(weight)
-        if codes.codes.ndim != 2:
-            raise Reject(f"its weight has {codes.codes.ndim} dimensions", "use a 2-D weight")
-        turned = codes if node.attributes.get("transB", 0) else transposed(codes)
-        bias = self.tensors[node.inputs[2]] if len(node.inputs) > 2 else None
-        return self._multiply(node, source, turned, bias, lambda w, b, zero: Dense(w, b))
-
-    def conv(self, node: RawNode) -> Tensor:
-        source, weight = self.tensors[node.inputs[0]], self.tensors[node.inputs[1]]
-        if not isinstance(source, Act):
-            raise Reject(*_unquantized_input())
-        codes = self._weight(weight)
-        if codes.codes.ndim != 4:
-            raise Reject(f"its weight has {codes.codes.ndim} dimensions", "use a 2-D convolution")
-        if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            raise Reject("auto_pad is set", "export with explicit pads")
-        stride = pair(node, "strides", (1, 1))
-        dilation = pair(node, "dilations", (1, 1))
-        pads = quad(node, "pads")
-        groups = node.attributes.get("group", 1)
-        kernel = node.attributes.get("kernel_shape", codes.codes.shape[2:])
-        if kernel != tuple(codes.codes.shape[2:]):
-            raise UsageError(f"kernel_shape {kernel} is not its weight's {codes.codes.shape[2:]}")
-        if not isinstance(groups, int) or groups < 1:
-            raise UsageError(f"group must be a positive whole number, not {groups!r}")
-        bias = self.tensors[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
-        return self._multiply(
-            node,
-            source,
-            codes,
-            bias,
-            lambda w, b, zero: Conv(w, b, stride, pads, dilation, groups, zero),
-        )
-
-    def _multiply(
-        self,
-        node: RawNode,
-        source: Act,
-        weight: Codes,
-        bias: Tensor | None,
-        make: Callable[[IntArray, IntArray, int], Op],
-    ) -> Act:
-        act, scale, zero = self._plain(source, "input")
-        if act.low is not None:
-            floor = self._emit(node, Relu(zero), act.value, (scale,), zero)
-            act = replace(act, value=floor, low=None)
-        outs = weight.codes.shape[0]
-        weight_scale = per_channel(weight.scale, outs, weight.codes.ndim - 1, axis=0)
-        scales = tuple(scale * s for s in weight_scale)
-        # The offset goes with full channels, the scale is shortened again for the value.
-        codes, rest = self._bias(bias, scales if len(scales) == outs else scales * outs)
-        sums = weight.codes.reshape(outs, -1).sum(axis=1)
-        op = make(weight.codes, codes - zero * sums, zero)
-        name = self._emit(node, op, act.value, shorten(scales), 0)
-        return Act(name, shorten(scales), shorten(rest))
-
-    def relu(self, node: RawNode) -> Tensor:
-        act = self._activation(node)
-        return replace(act, low=max(act.low, ZERO) if act.low is not None else ZERO)
-
-    def max_pool(self, node: RawNode) -> Tensor:
-        act = self._activation(node)
-        if any(a <= 0 for a in act.a):
-            raise Reject("a decreasing scale stands before a max-pool", "use positive BatchNorm")
-        if node.attributes.get("ceil_mode", 0) or node.attributes.get("storage_order", 0):
-            raise Reject("ceil_mode or storage_order is set", "export without them")
-        if pair(node, "dilations", (1, 1)) != (1, 1):
-            raise Reject("it is dilated", "use a pool without dilation")
-        if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            raise Reject("auto_pad is set", "export with explicit pads")
-        kernel = pair(node, "kernel_shape", None)
-        op = MaxPool(kernel, pair(node, "strides", (1, 1)), quad(node, "pads"))
-        given = self.values[act.value]
-        return replace(act, value=self._emit(node, op, act.value, given.scale, given.zero_point))
-
-    def flatten(self, node: RawNode) -> Tensor:
-        act = self._activation(node)
-        if node.attributes.get("axis", 1) != 1:
-            raise Reject("axis is not 1", "flatten everything but the batch")
-        return self._flat(node, act)
-
-    def reshape(self, node: RawNode) -> Tensor:
-        act = self._activation(node)
-        target = self._constant(node, 1, "target shape").reshape(-1).tolist()
-        given = self.values[act.value].shape
-        if len(target) != 2 or target[1] not in (-1, int(np.prod(given))):
-            raise Reject(f"it reshapes to {target}", "only flattening to (batch, features) is read")
-        return self._flat(node, act)
-
-    def _flat(self, node: RawNode, act: Act) -> Act:
-        given = self.values[act.value]
-        if len(given.shape) == 1:
-            return act
-        repeats = int(np.prod(given.shape[1:]))
-
-        def spread(entries: Rationals) -> Rationals:
-            return (
-                entries if len(entries) == 1 else tuple(x for x in entries for _ in range(repeats))
-            )
-
-        name = self._emit(node, Flatten(), act.value, spread(given.scale), given.zero_point)
-        return replace(act, value=name, a=spread(act.a), b=spread(act.b))
-
-    def add(self, node: RawNode) -> Tensor:
-        """A constant added to an activation: a bias that stands on its own."""
-        act, constant = self._with_constant(node)
-        bias, _ = self._reals(constant, act)
-        self._need_unclipped(act)
-        return replace(act, b=shorten(tuple(x + y for x, y in paired(act.b, bias))))
-
-    def softmax(self, node: RawNode) -> Tensor:
-        act = self._activation(node)
-        if node.outputs[0] != self.file.outputs[0] or len(self.values[act.value].shape) != 1:
-            raise Reject("a softmax inside the network", "only a last softmax is left to the host")
-        return replace(act, softmax=True)
-
-    def identity(self, node: RawNode) -> Tensor:
-        return self.tensors[node.inputs[0]]
-
-    def transpose(self, node: RawNode) -> Tensor:
-        source = self.tensors[node.inputs[0]]
-        order = node.attributes.get("perm")
-        if not isinstance(source, np.ndarray | Codes):
-            raise Reject("it transposes an activation", "only weights are transposed")
-        if isinstance(source, np.ndarray):
-            return source.transpose([int(i) for i in order] if isinstance(order, tuple) else None)
-        if source.codes.ndim != 2:
+    def threshold(
+        self, node: RawNode, act: Act, levels: NDArray[Any], codes: NDArray[np.int64]
+    ) -> str:
+        """A step function: codes[number of levels (Fractions, (1 or channels, k)) that are at most
+        the activation's real value]. Raises Reject."""
+        if any(a <= 0 for a in act.a) or act.clipped:
             raise Reject(
-                "it transposes a weight that is not 2-D", "only 2-D weights are transposed"
+                "thresholds behind a decreasing or clipped value", "quantize before the thresholds"
             )
-        return transposed(source)
-
-    def _activation(self, node: RawNode) -> Act:
-        source = self.tensors[node.inputs[0]]
-        if isinstance(source, FloatInput):
-            raise Reject(*_unquantized_input())
-        if not isinstance(source, Act):
-            raise Reject("its input is a constant", "fold constants before the export")
-        if source.softmax:
-            raise Reject("it follows a softmax", "only a last softmax is left to the host")
-        return source
-
-    def _with_constant(self, node: RawNode) -> tuple[Act, NDArray[Any] | Codes]:
-        pair = [self.tensors[name] for name in node.inputs]
-        acts = [t for t in pair if isinstance(t, Act)]
-        constants = [t for t in pair if isinstance(t, np.ndarray | Codes)]
-        if any(isinstance(t, FloatInput) for t in pair):
-            raise Reject(*_unquantized_input())
-        if len(acts) != 1 or len(constants) != 1:
-            raise Reject("both sides are computed", "only a constant can be added here")
-        return acts[0], constants[0]
-
-    def _reals(self, constant: NDArray[Any] | Codes, act: Act) -> tuple[Rationals, int]:
-        shape = self.values[act.value].shape
-        if isinstance(constant, Codes):
-            codes, own = np.broadcast_arrays(constant.codes, constant.scale)
-            exact = np.array(
-                [int(c) * Fraction(float(s)) for c, s in zip(codes.flat, own.flat, strict=True)],
-                dtype=object,
-            ).reshape(codes.shape)
-        else:
-            exact = np.array([Fraction(float(x)) for x in constant.flat], dtype=object).reshape(
-                constant.shape
-            )
-        return per_channel(exact, shape[0], len(shape), axis=None), shape[0]
-
-    def _need_unclipped(self, act: Act) -> None:
-        if act.low is not None or act.high is not None or act.softmax:
-            raise Reject("it follows a clip that no quantizer follows", "quantize before it")
+        channels = self.values[act.value].shape[0]
+        rows = max(len(levels), len(act.a), len(act.b))
+        if rows not in (1, channels):
+            raise UsageError(f"{len(levels)} rows of thresholds for {channels} channels")
+        cuts = [
+            [
+                -(-(level - act.b[row % len(act.b)]) // act.a[row % len(act.a)])
+                for level in levels[row % len(levels)]
+            ]
+            for row in range(rows)
+        ]
+        op = Threshold(np.array(cuts, dtype=np.int64).reshape(rows, -1), codes)
+        return self.emit(node, op, (act.value,), (Fraction(1),), 0)
 
 
-def _unquantized_input() -> tuple[str, str]:
-    return (
-        "it works on the float input, before any quantizer",
-        "quantize the input first (Brevitas: QuantIdentity before the first layer)",
-    )
-
-
-_Handler = Callable[[Lowering, RawNode], Tensor]
-_HANDLERS: dict[tuple[str, bool], _Handler] = {
-    ("Quant", True): Lowering.quant,
-    ("IntQuant", True): Lowering.quant,
-    ("Gemm", False): Lowering.dense,
-    ("MatMul", False): Lowering.dense,
-    ("Conv", False): Lowering.conv,
-    ("Add", False): Lowering.add,
-    ("Relu", False): Lowering.relu,
-    ("MaxPool", False): Lowering.max_pool,
-    ("Flatten", False): Lowering.flatten,
-    ("Reshape", False): Lowering.reshape,
-    ("Transpose", False): Lowering.transpose,
-    ("Softmax", False): Lowering.softmax,
-    ("Identity", False): Lowering.identity,
-    ("Dropout", False): Lowering.identity,
-}
-_SUPPORTED = "use " + ", ".join(sorted({op for op, _ in _HANDLERS}))
+def is_constant(tensor: Tensor | None) -> bool:
+    """Whether the tensor is known before any input is."""
+    return isinstance(tensor, np.ndarray | Codes)

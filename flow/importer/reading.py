@@ -12,11 +12,14 @@ from flow.importer.tensors import Reject
 from flow.onnx_file import RawNode
 from flow.requant import Rounding
 
-_WRAPPERS = ("", "act_quant", "export_handler")  # path parts that say nothing about the layer
+# Parts of exporters' paths that say nothing about the layer.
+_WRAPPERS = ("", "act_quant", "export_handler", "activation_impl")
+_MAX_EXTENT = 1 << 16
 
 
-def rounding_of(node: RawNode) -> Rounding:
-    mode = str(node.attributes.get("rounding_mode", "ROUND")).upper()
+def rounding_of(node: RawNode, default: str = "ROUND") -> Rounding:
+    """The node's rounding_mode. Raises Reject for an unknown one."""
+    mode = str(node.attributes.get("rounding_mode", default)).upper()
     aliases = {"ROUND_TO_ZERO": "DOWN", "HALF_EVEN": "ROUND"}
     try:
         return Rounding(aliases.get(mode, mode))
@@ -25,33 +28,63 @@ def rounding_of(node: RawNode) -> Rounding:
         raise Reject(f"its rounding mode is {mode!r}", f"use one of {valid}") from None
 
 
-def pair(node: RawNode, name: str, default: tuple[int, int] | None) -> tuple[int, int]:
+def whole(node: RawNode, name: str, default: int) -> int:
+    """One whole number. Raises UsageError."""
     value = node.attributes.get(name, default)
-    if not isinstance(value, tuple) or len(value) != 2 or not all(_positive(v) for v in value):
-        raise UsageError(f"{name} must be two positive whole numbers, not {value!r}")
-    return int(value[0]), int(value[1])
+    if not isinstance(value, int):
+        raise UsageError(f"{name} must be a whole number, not {value!r}")
+    return value
 
 
-def quad(node: RawNode, name: str) -> tuple[int, int, int, int]:
-    """Four whole numbers of at least 0, all 0 where the attribute is absent."""
-    value = node.attributes.get(name, (0, 0, 0, 0))
-    numbers = [v for v in value if isinstance(v, int)] if isinstance(value, tuple) else []
-    if len(numbers) != 4 or not all(0 <= v < 1 << 16 for v in numbers):
-        raise UsageError(f"{name} must be four whole numbers of at least 0, not {value!r}")
-    top, left, bottom, right = numbers
-    return top, left, bottom, right
+def wholes(
+    node: RawNode, name: str, default: tuple[int, ...] | None, least: int = 1
+) -> tuple[int, ...]:
+    """Whole numbers from `least` to 65,535; `default` where the attribute is absent (None: it must
+    be there). Raises UsageError."""
+    value = node.attributes.get(name, default)
+    numbers = tuple(v for v in value if isinstance(v, int)) if isinstance(value, tuple) else ()
+    if not isinstance(value, tuple) or len(numbers) != len(value) or not value:
+        raise UsageError(f"{name} must be whole numbers, not {value!r}")
+    if not all(least <= v < _MAX_EXTENT for v in numbers):
+        raise UsageError(f"{name} must be from {least} to {_MAX_EXTENT - 1}, not {value!r}")
+    return numbers
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int) and 0 < value < 1 << 16
+def window_of(
+    node: RawNode, extents: tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(strides, pads) of a convolution or pool over `extents`, `auto_pad` resolved; pads are all
+    befores, then all afters. Raises UsageError, Reject."""
+    rank = len(extents)
+    strides = wholes(node, "strides", (1,) * rank)
+    pads = wholes(node, "pads", (0,) * (2 * rank), least=0)
+    auto = str(node.attributes.get("auto_pad", "NOTSET"))
+    if len(strides) != rank or len(pads) != 2 * rank:
+        raise UsageError(f"strides {strides} and pads {pads} do not fit {rank} axes")
+    if auto in ("NOTSET", ""):
+        return strides, pads
+    if auto == "VALID":
+        return strides, (0,) * (2 * rank)
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        raise UsageError(f"auto_pad must be a mode that ONNX knows, not {auto!r}")
+    before, after = [], []
+    for extent, size, stride, step in zip(extents, kernel, strides, dilation, strict=True):
+        span = (size - 1) * step + 1
+        total = max((-(-extent // stride) - 1) * stride + span - extent, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if auto == "SAME_UPPER" else large)
+        after.append(large if auto == "SAME_UPPER" else small)
+    return strides, (*before, *after)
 
 
 def first_bad(scale: NDArray[Any]) -> Any:
+    """The first entry that is not a positive finite number."""
     bad = scale[~((scale >= 2.0**-100) & (scale <= 2.0**100))]
     return bad.reshape(-1)[0] if bad.size else "an empty tensor"
 
 
 def full_name(node: RawNode) -> str:
+    """The operation with its domain."""
     return f"{node.domain}.{node.op}" if node.domain else node.op
 
 
@@ -65,6 +98,7 @@ def layer_name(node: RawNode) -> str:
 
 
 def unique(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is taken; it is taken from now on."""
     chosen, count = name, 1
     while chosen in taken:
         count += 1

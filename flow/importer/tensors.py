@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 
 from flow.errors import UsageError
 from flow.host_snippet import round_float
-from flow.ops import IntArray
+from flow.importer.meaning import HostFunction, HostStep, Rationals
+from flow.ops import IntArray, Shape
 from flow.qtype import QType
 from flow.requant import Rounding
-
-Rationals = tuple[Fraction, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,25 +30,55 @@ class Codes:
 @dataclass(frozen=True)
 class Act:
     """An activation: real = clip(a*code + b, low, high) of the graph value `value`; a and b have
-    one entry, or one per channel."""
+    one entry, or one per channel. `functions` follow on the host: only the output has any."""
 
     value: str
     a: Rationals
     b: Rationals
     low: Fraction | None = None
     high: Fraction | None = None
-    softmax: bool = False
+    functions: tuple[HostFunction, ...] = ()
+
+    @property
+    def clipped(self) -> bool:
+        return self.low is not None or self.high is not None
 
 
+@dataclass(frozen=True, eq=False)
+class Tabulated:
+    """Any function of one graph value of few codes: `reals[i]` is its real value at code
+    `first` + i. `host` is the same as an activation with host functions, where that can be said."""
+
+    value: str
+    first: int
+    reals: NDArray[np.float64]
+    host: Act | None
+
+
+@dataclass(frozen=True)
 class FloatInput:
-    """The network's input before its first Quant."""
+    """The network's input before its first quantizer, after `steps` on the host."""
+
+    shape: Shape
+    steps: tuple[HostStep, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """What a QuantizeLinear gives until a DequantizeLinear follows: integers of `source`, clamped
+    to low..high."""
+
+    source: Any
+    quantizer: Quantizer
+    low: int
+    high: int
 
 
 class Poison:
     """What a node that could not be read gives: whatever follows it is passed over in silence."""
 
 
-Tensor = NDArray[Any] | Codes | Act | FloatInput | Poison
+Tensor = NDArray[Any] | Codes | Act | Tabulated | FloatInput | Quantized | Poison
 
 
 class Reject(Exception):
@@ -61,53 +91,70 @@ class Reject(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
+    """round(x / scale + zero) clamped to `qtype`; the zero-point after the rounding where not
+    `zero_inside`. `axis` is the channel's for a scale of several entries in one dimension (QDQ)."""
+
     scale: NDArray[np.float32]
     zero: int
     qtype: QType
-    rounding: Rounding
+    rounding: Rounding = Rounding.HALF_EVEN
+    zero_inside: bool = True
+    zeros: IntArray | None = field(default=None)  # per channel, constants only
 
     def codes(self, constant: NDArray[Any]) -> Codes:
-        """The constant's codes, evaluated once in float32 as QONNX says, zero-point taken off."""
+        """The constant's codes, evaluated once in float32 as the file says, zero-point taken off.
+
+        Raises:
+            UsageError: the scale does not fit the constant.
+        """
         if constant.dtype.kind != "f":
             raise UsageError(f"it quantizes a constant of type {constant.dtype}")
+        scale = self.fitted(constant.ndim)
         try:
-            scale = np.broadcast_to(
-                self.scale, (1,) * (constant.ndim - self.scale.ndim) + self.scale.shape
-            )
             np.broadcast_to(scale, constant.shape)
         except ValueError as error:
             raise UsageError(
                 f"its scale {self.scale.shape} does not fit its input {constant.shape}"
             ) from error
-        real = constant.astype(np.float32) / scale + np.float32(self.zero)
-        codes = round_float(real, self.rounding.value)
+        zero = np.float32(self.zero)
+        real = constant.astype(np.float32) / scale
+        mode = self.rounding.value
+        if self.zero_inside:
+            codes = round_float(real + zero, mode)
+        else:
+            codes = round_float(real, mode) + zero
         clamped = np.clip(codes, self.qtype.low, self.qtype.high).astype(np.int64)
         return Codes(clamped - self.zero, scale)
 
+    def fitted(self, rank: int) -> NDArray[np.float32]:
+        """The scale with `rank` dimensions. Raises UsageError where it has more."""
+        if self.scale.ndim > rank:
+            if self.scale.size != 1:
+                raise UsageError(f"its scale {self.scale.shape} has more axes than its input")
+            return self.scale.reshape((1,) * rank)
+        return self.scale.reshape((1,) * (rank - self.scale.ndim) + self.scale.shape)
 
-def per_channel(scale: NDArray[Any], channels: int, rank: int, axis: int | None) -> Rationals:
-    """A float or Fraction array as one rational, or one per channel.
 
-    `rank` is that of one sample (or of a weight less its first axis); `axis` says where the channel
-    is: 0 for weights, 1 for activations with their batch, None for activations whose array may come
-    with or without the batch.
+def per_channel(array: NDArray[Any], channels: int, place: int | None) -> Rationals:
+    """A float or Fraction array as one rational, or one per channel; `place` is the channel's axis
+    in the array, None if the array has no such axis.
+
+    Raises:
+        Reject: it varies along another axis.
     """
-    if scale.size == 1:
-        return (rational(scale.reshape(-1)[0]),)
-    shape = scale.shape
-    full = rank + 1
-    if axis is None or axis == 1:
-        # Numpy broadcasting: the last axes line up; the channel is `rank` axes from the end.
-        where = len(shape) - rank
-    else:
-        where = len(shape) - full
-    fits = where >= 0 and shape[where] == channels and scale.size == channels
-    if not fits:
+    if array.size == 1:
+        return (rational(array.reshape(-1)[0]),)
+    if place is None or not 0 <= place < array.ndim or array.size != array.shape[place]:
         raise Reject(
-            f"a constant of shape {shape} varies inside a channel, or not with the channel",
-            "use one value per tensor or one per output channel",
+            f"a constant of shape {array.shape} varies inside a channel",
+            "use one value per tensor or one per channel",
         )
-    return shorten(tuple(rational(x) for x in scale.reshape(-1)))
+    if array.shape[place] != channels:
+        raise Reject(
+            f"a constant of shape {array.shape} does not fit {channels} channels",
+            "use one value per tensor or one per channel",
+        )
+    return shorten(tuple(rational(x) for x in array.reshape(-1)))
 
 
 def rational(x: Any) -> Fraction:
@@ -119,16 +166,34 @@ def shorten(entries: Rationals) -> Rationals:
     return entries[:1] if len(set(entries)) == 1 else entries
 
 
-def broadcast(entries: Rationals, other: Rationals) -> Rationals:
-    return entries * len(other) if len(entries) == 1 and len(other) > 1 else entries
+def spread(entries: Rationals, count: int) -> Rationals:
+    """`count` entries, where there is one or `count`."""
+    return entries * count if len(entries) == 1 else entries
 
 
-def paired(x: Rationals, y: Rationals) -> list[tuple[Fraction, Fraction]]:
-    return list(zip(broadcast(x, y), broadcast(y, x), strict=True))
+def combine(
+    function: Callable[[Fraction, Fraction], Fraction], x: Rationals, y: Rationals
+) -> Rationals:
+    """The function entry by entry, shortened again."""
+    count = max(len(x), len(y))
+    pairs = zip(spread(x, count), spread(y, count), strict=True)
+    return shorten(tuple(function(p, q) for p, q in pairs))
 
 
-def transposed(codes: Codes) -> Codes:
-    return Codes(
-        np.ascontiguousarray(codes.codes.T),
-        np.broadcast_to(codes.scale, (1,) * (2 - codes.scale.ndim) + codes.scale.shape).T,
-    )
+def exact(constant: NDArray[Any] | Codes) -> NDArray[Any]:
+    """A constant's real values as an array of Fractions."""
+    if isinstance(constant, Codes):
+        codes, own = np.broadcast_arrays(constant.codes, constant.scale)
+        reals = [int(c) * rational(s) for c, s in zip(codes.flat, own.flat, strict=True)]
+    else:
+        codes, reals = constant, [rational(x) for x in constant.flat]
+    result = np.empty(codes.size, dtype=object)
+    result[:] = reals
+    return result.reshape(codes.shape)
+
+
+def transposed(codes: Codes, order: tuple[int, ...] | None = None) -> Codes:
+    """A quantized constant with its axes in another order (reversed by default)."""
+    rank = codes.codes.ndim
+    scale = codes.scale.reshape((1,) * (rank - codes.scale.ndim) + codes.scale.shape)
+    return Codes(np.ascontiguousarray(codes.codes.transpose(order)), scale.transpose(order))

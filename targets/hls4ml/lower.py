@@ -60,7 +60,7 @@ def lower(graph: Graph) -> Lowered:
                 Offence(node.name, "its result is used more than once or not at all", "use it once")
             )
         follower = consumers[0] if len(consumers) == 1 else None
-        layer = _lower_node(graph, node, follower, made[node.input], result.offences)
+        layer = _lower_node(graph, node, follower, made[node.inputs[0]], result.offences)
         if layer is None:
             break  # what follows has no source; checking it further would only repeat the cause
         if follower is not None and layer.value == follower.output.name:
@@ -145,7 +145,7 @@ def _multiply(
         data = ordered.T
         inputs = weight.shape[1]
     else:
-        kind, attributes = Kind.CONV, _conv_attributes(op, graph.value(node.input), node.output)
+        kind, attributes = Kind.CONV, _conv_attributes(op, graph.value(node.inputs[0]), node.output)
         layout = Layout.of(value.shape)
         data = weight.transpose(2, 3, 1, 0)  # (kh, kw, in, out)
         inputs = int(np.prod(weight.shape[1:]))
@@ -209,7 +209,7 @@ def _conv_attributes(op: Conv, given: Value, made: Value) -> dict[str, Any]:
 
 
 def _pool(graph: Graph, node: Node, op: MaxPool, source: Layer) -> Layer:
-    given, made = graph.value(node.input), node.output
+    given, made = graph.value(node.inputs[0]), node.output
     attributes = {
         "data_format": "channels_last",
         "in_height": given.shape[1],
@@ -243,7 +243,7 @@ def _scale(
     graph: Graph, node: Node, op: Requant, source: Layer, offences: list[Offence]
 ) -> Layer | None:
     """A Requant as hls4ml's BatchNormalization: code = cast(acc*scale + bias)."""
-    given = graph.value(node.input)
+    given = graph.value(node.inputs[0])
     channels = given.shape[0]
     forms = cheapest(graph, node, op)
     if forms is None:

@@ -46,8 +46,8 @@ def saturating(graph: Graph, node: Node, op: Requant, mode: str) -> Fixed | None
 def _unclamped(graph: Graph, node: Node, op: Requant) -> tuple[int, int]:
     """Codes that the Requant would reach without its clamp, over the reachable accumulators."""
     wide = replace(op, low=-(1 << 62), high=1 << 62)
-    channels = graph.value(node.input).shape[0]
-    lows, highs = (np.broadcast_to(b, channels) for b in graph.bounds[node.input])
+    channels = graph.value(node.inputs[0]).shape[0]
+    lows, highs = (np.broadcast_to(b, channels) for b in graph.bounds[node.inputs[0]])
     ends = [
         rule.code(int(acc))
         for rule, low, high in zip(wide.rules(channels), lows, highs, strict=True)
@@ -59,9 +59,9 @@ def _unclamped(graph: Graph, node: Node, op: Requant) -> tuple[int, int]:
 def cheapest(graph: Graph, node: Node, op: Requant) -> tuple[Form, ...] | None:
     """Per channel the form of a scale layer, all with one shift and one rounding: the exact scale
     where it is a fraction over a power of two, or a proven floor form, whichever is narrower."""
-    channels = graph.value(node.input).shape[0]
+    channels = graph.value(node.inputs[0]).shape[0]
     rules = op.rules(channels)
-    steps = op.steps(channels, graph.bounds[node.input])
+    steps = op.steps(channels, graph.bounds[node.inputs[0]])
     floors = common_forms(steps, [rule.scale for rule in rules])
     exact = _aligned([exact_form(rule) for rule in rules])
     candidates = [forms for forms in (floors, exact) if forms is not None]

@@ -189,7 +189,7 @@ def _with(value: float) -> list[list[float]]:
         ("fc1_w_scale", [0.25, 0.25, -0.25, 0.25, 0.25], ["fc1_w_quant", "positive", "-0.25"]),
         ("relu1_quant_scale", 0.0, ["relu1_quant", "scale must be positive"]),
         ("inp_scale", -0.125, ["inp", "scale must be positive", "-0.125"]),
-        ("inp_bits", 2.5, ["inp", "bit width must be one whole number"]),
+        ("inp_bits", 2.5, ["inp", "bit width must be a whole number"]),
         ("fc1_w_scale", [0.25, 0.25, 0.25], ["fc1_w_quant", "does not fit"]),
         ("fc1_w", np.ones((3, 5)), ["fc1", "takes 3 inputs"]),
     ],
@@ -238,12 +238,12 @@ def test_unsupported_operations_are_all_listed(run_here: Run) -> None:
     branch = helper.make_graph(
         [], "branch", [], [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)]
     )
-    net.add("Sigmoid", name="squash")
+    net.add("Hardmax", name="squash")
     net.add("If", name="choose", then_branch=branch, else_branch=branch)
     net.add("Attention", name="look", domain="my.ops")
     net.save(Path("m.onnx"))
     done = run_here(*compiling("m.onnx"))
-    assert_refused(done, 5, "3 unsupported", "squash (Sigmoid)", "choose (If)", "my.ops.Attention")
+    assert_refused(done, 5, "3 unsupported", "squash (Hardmax)", "choose (If)", "my.ops.Attention")
     assert done.err.count("    fix: ") == 3
     assert_nothing_left()
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 DOMAIN = "qonnx.custom_op.general"
+_OURS = ("Quant", "BipolarQuant", "MultiThreshold", "Trunc")
 
 
 class Net:
@@ -30,7 +31,7 @@ class Net:
 
     def node(self, op: str, inputs: list[str], name: str = "", **attributes: Any) -> str:
         name = name or f"{op.lower()}{len(self.nodes)}"
-        domain = DOMAIN if op in ("Quant", "BipolarQuant", "Trunc") else ""
+        domain = DOMAIN if op in _OURS else ""
         self.nodes.append(
             helper.make_node(op, inputs, [f"{name}.out"], name, domain=domain, **attributes)
         )

@@ -231,7 +231,7 @@ def graph_of(shape: tuple[int, ...], *ops: Op) -> Graph:
         shape_in = nodes[-1].output.shape if nodes else shape
         made = op.qtype if isinstance(op, Requant) else QType(40, signed=True)
         value = Value(f"n{index}", op.output_shape(shape_in), made, one)
-        nodes.append(Node(f"n{index}", op, source, value))
+        nodes.append(Node(f"n{index}", op, (source,), value))
         source = value.name
     return Graph.build("net", Value("x", shape, QType(4, signed=False), one), tuple(nodes))
 
