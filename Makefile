@@ -12,7 +12,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check run list doctor test lint bench figures clean
+.PHONY: help setup compile check run list doctor test conformance lint bench figures clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -53,6 +53,9 @@ doctor: $(VENV)/.ready ## every external program and package: found, version, wh
 
 test: lint ## lint, types and all tests (under 20 minutes on 2 cores, set-up included)
 	@$(VENV)/bin/python -m pytest -q -n 2
+
+conformance: $(VENV)/.ready ## every op by every target through simulated hardware, into reports/baseline
+	@$(VENV)/bin/python -m tests.conformance.cases
 
 lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(VENV)/bin/ruff check .

@@ -18,6 +18,9 @@ from flow.errors import UsageError
 
 MAX_BYTES = 512 << 20
 MAX_NODES = 20_000
+SMALL_TYPES = ("int4", "uint4")  # integers that numpy knows only through an extension
+# Operations that onnxruntime writes in its own domain, with ONNX's meaning.
+_SAME_AS_ONNX = ("QuantizeLinear", "DequantizeLinear")
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | NDArray[Any]
 
@@ -36,10 +39,12 @@ class RawNode:
 
 @dataclass(frozen=True)
 class RawInput:
-    """A graph input: shape with the batch first; None where a dimension is not fixed."""
+    """A graph input: shape with the batch first, None where a dimension is not fixed; `dtype` is
+    numpy's name, or ONNX's where numpy has none."""
 
     name: str
     shape: tuple[int | None, ...]
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +172,7 @@ def _array(path: Path, tensor: Any) -> NDArray[Any]:
         array = numpy_helper.to_array(tensor)
     except Exception as error:  # onnx raises whatever numpy, protobuf or its own checks raise here
         raise UsageError(f"{path}: tensor {tensor.name!r} is damaged: {error}") from error
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and array.dtype.name not in SMALL_TYPES:
         raise UsageError(
             f"{path}: tensor {tensor.name!r} holds {array.dtype}, which is not read; "
             f"export with floats or integers"
@@ -184,10 +189,11 @@ def _node(path: Path, proto: Any) -> RawNode:
     if not proto.output:
         raise UsageError(f"{path}: node {proto.name!r} ({proto.op_type}) has no output")
     domain = _text(path, proto.domain)
+    same = domain == "com.microsoft" and proto.op_type in _SAME_AS_ONNX
     return RawNode(
         _text(path, proto.name or proto.output[0]),
         _text(path, proto.op_type),
-        "" if domain == "ai.onnx" else domain,
+        "" if domain == "ai.onnx" or same else domain,
         tuple(_text(path, name) for name in proto.input),
         tuple(_text(path, name) for name in proto.output),
         attributes,
@@ -237,7 +243,18 @@ def _input(path: Path, info: Any) -> RawInput:
         raise UsageError(f"{path}: input {info.name!r} is not a tensor")
     dims = info.type.tensor_type.shape.dim
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-    return RawInput(_text(path, info.name), shape)
+    return RawInput(_text(path, info.name), shape, _type_name(info.type.tensor_type.elem_type))
+
+
+def _type_name(kind: int) -> str:
+    from onnx import TensorProto
+
+    if kind == TensorProto.UNDEFINED:  # left out by hand-made files
+        return "float32"
+    if kind not in TensorProto.DataType.values():
+        return f"number {kind}, unknown to ONNX"
+    name = str(TensorProto.DataType.Name(kind)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _check_order(

@@ -261,7 +261,7 @@ def _trunc(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
         codes = np.clip(codes / power, *_range(node, bits))
     else:
         power = 2.0 ** (in_bits - _need(inputs, 4).real)
-        codes = codes / power
+        codes, zero = codes / power, zero * power  # opset 1 does not shift the zero-point
     rounded = _ROUND[str(node.attributes.get("rounding_mode", "FLOOR")).upper()](codes)
     return _Tensor((rounded - zero / power) * out_scale, np.asarray(out_scale, np.float64), codes)
 
@@ -277,12 +277,19 @@ def _quantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     x, scale = _need(inputs, 0).real, _need(inputs, 1).real
     zero = inputs[2].real if len(inputs) > 2 and inputs[2] is not None else np.zeros(1, np.uint8)
     shape = _axis_shape(node, x, scale)
+    kind = int(np.asarray(node.attributes.get("output_dtype", 0)))
     dtype = np.float32 if constant else np.float64
     wide: NDArray[Any] = np.asarray(scale, dtype).reshape(shape)
     before: NDArray[Any] = np.asarray(x, dtype) / wide
-    limits = np.iinfo(np.dtype(zero.dtype.name))
-    codes = np.clip(np.round(before) + zero.reshape(shape).astype(dtype), limits.min, limits.max)
+    # Without a zero-point: uint8, or what the attribute says.
+    name = zero.dtype.name if len(inputs) > 2 and inputs[2] is not None else _DTYPES[kind]
+    bits = int(name.lstrip("uint"))
+    low, high = (0, 2**bits - 1) if name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    codes = np.clip(np.round(before) + zero.astype(dtype).reshape(shape), low, high)
     return _Tensor(codes.astype(np.float64), None, np.asarray(before, np.float64))
+
+
+_DTYPES = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}
 
 
 def _dequantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:

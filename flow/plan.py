@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,18 +13,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flow import __version__, packages, tools
 from flow.artifact import digest, foreign_files, locked, writing_to
 from flow.errors import UsageError
 from flow.host import make_host
 from flow.host_snippet import Host
-from flow.importer import Imported, import_qonnx
+from flow.importer import Imported, Quantizer, import_qonnx
 from flow.onnx_file import OnnxFile, read
 from flow.ops import Shape
 from flow.options import unknown_name
 from flow.qat import recipe as recipes
 from flow.qat.recipe import Recipe
 from flow.qat.result import Progress, TrainResult, finished
+from flow.qtype import QType
 from flow.target import Target
 from models import MODELS
 from targets import TARGETS
@@ -59,9 +63,12 @@ class Plan:
         options = dict(request.options)
         self.recipe: Recipe | None = None
         self._given: Path | None = None
+        self.quantizer: Quantizer | None = None  # of the input, where the file has none
         if _is_path(request.model):
             self._given = Path(request.model)
             self.name = _safe_name(self._given.stem)
+            if "input" in options:
+                self.quantizer = read_input_type(options.pop("input"))
         else:
             self.name = request.model
             self.recipe, options = _read_recipe(request.model, target, options)
@@ -119,7 +126,7 @@ class Plan:
     @cached_property
     def imported(self) -> Imported:
         """The integer graph with the host's parts."""
-        return import_qonnx(self.file, self.name)
+        return import_qonnx(self.file, self.name, self.quantizer)
 
     @cached_property
     def host(self) -> Host:
@@ -136,8 +143,9 @@ class Plan:
             "model": self.name,
             "target": self.request.target,
             "options": self.target.options(),
+            "input": self.request.options.get("input"),
             "versions": {"bitwright": __version__, **versions, **programs},
-            "source": _source_digest(),
+            "source": source_digest(),
         }
 
     @cached_property
@@ -167,6 +175,23 @@ class Plan:
                     f"choose an empty or new folder"
                 )
         return named
+
+
+def read_input_type(text: str) -> Quantizer:
+    """`fixed<8,3>` (8 bits, 3 of them left of the binary point, signed) or `ufixed<8,0>`: how the
+    input of a file that does not quantize it is quantized, rounding half to even and saturating.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    match = re.fullmatch(r"(u?)fixed<(\d{1,2}),(-?\d{1,2})>", text)
+    if match is None or not 2 <= int(match[2]) <= 16:
+        raise UsageError(
+            f"option input must be like fixed<8,3> or ufixed<8,0>, with 2 to 16 bits, not {text!r}"
+        )
+    bits, integer = int(match[2]), int(match[3])
+    step = np.float32(2.0 ** (integer - bits))
+    return Quantizer(np.array(step), 0, QType(bits, signed=not match[1]))
 
 
 def make_target(name: str) -> Target:
@@ -208,7 +233,7 @@ def _safe_name(stem: str) -> str:
     return kept[:64] or "model"
 
 
-def _source_digest() -> str:
+def source_digest() -> str:
     """sha256 over this program's own sources: an artifact is only as old as what made it."""
     root = Path(__file__).resolve().parent.parent
     hashed = hashlib.sha256(platform.python_version().encode())

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UsageError
+from flow.idx import is_idx_folder, read_idx_test
 
 MAX_BYTES = 4 << 30
 
@@ -48,14 +49,17 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def read_labelled(path: Path, shape: tuple[int, ...]) -> Labelled:
-    """Samples of `shape` with labels: .npz with x and y, a folder with x.npy and y.npy, or a .csv
-    of numbers without a header, the label last. Samples may also be flat.
+    """Samples of `shape` with labels: .npz with x and y, a folder with x.npy and y.npy or with
+    MNIST's idx files (their test split, 0 to 1), or a .csv of numbers without a header, the label
+    last. Samples may also be flat.
 
     Raises:
         UsageError: no such file, another format, or shapes that do not fit.
     """
     kind = path.suffix.lower()
-    if path.is_dir():
+    if path.is_dir() and is_idx_folder(path):
+        x, y = read_idx_test(path)
+    elif path.is_dir():
         x, y = read_array(path / "x.npy"), read_array(path / "y.npy")
     elif kind == ".npz":
         x, y = _npz(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 from flow.importer.lowering import Handler, Lowering
 from flow.importer.meaning import HostFunction
+from flow.importer.quantizers import codes_at_end
 from flow.importer.reading import whole
 from flow.importer.tensors import Act, Quantized, Reject, Tabulated, Tensor
 from flow.onnx_file import RawNode
 
 Reals = NDArray[np.float64]
+_OPEN = 1e30
 
 
 def relu(lowering: Lowering, node: RawNode) -> Tensor:
@@ -37,25 +40,32 @@ def clip(lowering: Lowering, node: RawNode) -> Tensor:
         if bound is not None and not isinstance(bound, int | float):
             raise UsageError(f"its {name} must be a number, not {bound!r}")
         bounds.append(None if bound is None else float(bound))
-    low, high = (None if b is None or abs(b) > 1e30 else Fraction(b) for b in bounds)
+    # Exporters write float32's ends for a side that is open.
+    low = None if bounds[0] is None or bounds[0] < -_OPEN else Fraction(bounds[0])
+    high = None if bounds[1] is None or bounds[1] > _OPEN else Fraction(bounds[1])
     if low is not None and high is not None and low > high:
         raise UsageError(f"it clips to {float(low)}..{float(high)}, which is empty")
     source = lowering.need(node, 0)
     if isinstance(source, Quantized):
-        return replace(
+        clipped = replace(
             source,
-            low=source.low if low is None else max(source.low, int(np.ceil(float(low)))),
-            high=source.high if high is None else min(source.high, int(np.floor(float(high)))),
+            low=source.low if low is None else max(source.low, ceil(low)),
+            high=source.high if high is None else min(source.high, floor(high)),
         )
+        if clipped.low > clipped.high:
+            raise Reject("it leaves none of its quantizer's codes", "clip inside their range")
+        return codes_at_end(lowering, node, clipped)
     return _clip(lowering, node, source, low, high)
 
 
 def _clip(
     lowering: Lowering, node: RawNode, source: Tensor, low: Fraction | None, high: Fraction | None
 ) -> Tensor:
+    bottom = -np.inf if low is None else float(low)
+    top = np.inf if high is None else float(high)
+    if isinstance(source, np.ndarray):  # Brevitas' QCDQ narrows stored weights so
+        return np.clip(source.astype(np.float64), bottom, top).astype(source.dtype)
     if isinstance(source, Tabulated):
-        bottom = -np.inf if low is None else float(low)
-        top = np.inf if high is None else float(high)
         return Tabulated(source.value, source.first, np.clip(source.reals, bottom, top), None)
     act = lowering.activation(node)
     # clip(clip(x, p, q), low, high): each new bound is itself clipped by the old ones.

@@ -285,13 +285,14 @@ def batch_norm(lowering: Lowering, node: RawNode) -> Tensor:
     act = lowering.activation(node)
     channels = lowering.values[act.value].shape[0]
     parts = [lowering.constant(node, i, what) for i, what in enumerate(_BATCH_NORM, start=1)]
+    for part, what in zip(parts, _BATCH_NORM, strict=True):
+        if part.size not in (1, channels):
+            raise UsageError(f"its {what} has {part.size} entries for {channels} channels")
     gamma, beta, mean, variance = (part.astype(np.float64).reshape(-1) for part in parts)
     epsilon = float(np.float32(node.attributes.get("epsilon", 1e-5)))  # type: ignore[arg-type]
     if (variance + epsilon <= 0).any():
         raise UsageError("its variance is negative")
     factor = gamma / np.sqrt(variance + epsilon)
-    if {factor.size, beta.size, mean.size} != {channels} and factor.size != 1:
-        raise UsageError(f"its {factor.size} entries do not fit {channels} channels")
     factors, means, betas = (
         shorten(tuple(Fraction(float(v)) for v in values)) for values in (factor, mean, beta)
     )

@@ -15,7 +15,7 @@ from flow.errors import Offence, Unsupported, UsageError
 from flow.graph import Graph, Node, Value
 from flow.host_snippet import round_float
 from flow.importer.meaning import HostInput, HostOutput, Imported, Rationals
-from flow.importer.reading import full_name, layer_name, unique
+from flow.importer.reading import full_name, integer_type, layer_name, unique
 from flow.importer.requantize import requant_of
 from flow.importer.tensors import (
     Act,
@@ -31,14 +31,38 @@ from flow.importer.tensors import (
 )
 from flow.onnx_file import OnnxFile, RawNode
 from flow.ops import Bounds, Movement, Op, Relu, Requant, Shape, Table, Threshold
+from flow.ops.base import check_size
 from flow.qtype import QType
+from flow.requant import MAX_STEPS
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 MAX_TABLE = 1 << 16  # codes of a value whose function is tabulated
 ZERO = Fraction(0)
 FLOAT_WEIGHTS = (
     "its weights are float, not quantized",
-    "train with quantized weights (Brevitas: weight_quant), then export again",
+    "train with quantized weights (Brevitas: weight_quant), or quantize this operation too "
+    "(onnxruntime: op_types_to_quantize, nodes_to_exclude), then export again",
+)
+_INTEGER_OPS = (
+    "QLinearConv",
+    "QLinearMatMul",
+    "QLinearAdd",
+    "QLinearMul",
+    "QLinearConcat",
+    "QLinearAveragePool",
+    "QLinearGlobalAveragePool",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearSoftmax",
+    "QGemm",
+    "ConvInteger",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeLinear",
+    "DynamicQuantizeMatMul",
+)
+_QDQ_INSTEAD = (
+    "quantize statically and in the QDQ format (onnxruntime: quantize_static with QuantFormat.QDQ)"
 )
 
 Handler = Callable[["Lowering", RawNode], Tensor]
@@ -71,8 +95,19 @@ class Lowering:
             names = ", ".join(i.name for i in self.file.inputs) or "none"
             raise UsageError(f"{self.file.path}: one input is read, not {names}")
         if len(self.file.outputs) != 1:
-            raise UsageError(f"{self.file.path}: one output is read, not {len(self.file.outputs)}")
-        self.tensors[self.file.inputs[0].name] = FloatInput(self._input_shape())
+            raise UsageError(
+                f"{self.file.path}: one output is read, not {len(self.file.outputs)} "
+                f"({', '.join(self.file.outputs[:6])}); export with one output (Brevitas: "
+                f"return_quant_tensor=False in the last layer)"
+            )
+        given = self.file.inputs[0]
+        codes = integer_type(given.dtype)
+        if codes is None and given.dtype not in ("float32", "float64"):
+            raise UsageError(
+                f"{self.file.path}: input {given.name!r} is of type {given.dtype}; export with a "
+                f"float32 or an integer input"
+            )
+        self.tensors[given.name] = FloatInput(self.input_shape(), codes=codes)
         for node in self.file.nodes:
             self._visit(node)
         return self._finish(self.tensors[self.file.outputs[0]])
@@ -122,7 +157,8 @@ class Lowering:
             if tensor.a == value.scale and shorten(tensor.b) == shorten(plain):
                 yield tensor.value, name
 
-    def _input_shape(self) -> Shape:
+    def input_shape(self) -> Shape:
+        """The shape of one input. Raises UsageError where it is not fixed."""
         source = self.file.inputs[0]
         shape = source.shape[1:]
         if not shape or any(extent is None or extent < 1 for extent in shape):
@@ -130,7 +166,12 @@ class Lowering:
                 f"{self.file.path}: input {source.name!r} must have a batch and then fixed "
                 f"dimensions, not {source.shape}; export with a fixed input shape"
             )
-        return tuple(int(extent) for extent in shape if extent is not None)
+        fixed = tuple(int(extent) for extent in shape if extent is not None)
+        try:
+            check_size(fixed)
+        except UsageError as error:
+            raise UsageError(f"{self.file.path}: input {source.name!r}: {error}") from error
+        return fixed
 
     def _visit(self, node: RawNode) -> None:
         inputs = [self.tensors[name] for name in node.inputs if name]
@@ -140,7 +181,9 @@ class Lowering:
             if handler is None or (node.domain and node.domain not in QONNX_DOMAINS):
                 raise Reject(
                     f"the operation {full_name(node)} is not supported",
-                    "replace it by operations that are read (`make list` shows them)",
+                    _QDQ_INSTEAD
+                    if node.op in _INTEGER_OPS
+                    else "replace it by operations that are read (`make list` shows them)",
                 )
             if any(isinstance(tensor, Poison) for tensor in inputs):
                 self._check_weight(node)
@@ -225,7 +268,7 @@ class Lowering:
             raise Reject("the input has one scale per channel", "quantize the input per tensor")
         step = float(quantizer.scale.reshape(-1)[0])
         self.head = HostInput(
-            self._input_shape(),
+            self.input_shape(),
             tensor.steps,
             step,
             quantizer.zero,
@@ -262,6 +305,7 @@ class Lowering:
         shape = op.output_shape(*shapes)
         if 0 in shape:
             raise UsageError(f"its output {shape} is empty")
+        check_size(shape)
         try:
             low, high = op.bounds(shapes, tuple(self.bounds[source] for source in sources))
             qtype = QType.covering(int(low.min()), int(high.max()))
@@ -269,6 +313,11 @@ class Lowering:
             raise UsageError(str(error)) from error
         if isinstance(op, Requant):
             qtype = op.qtype
+            if int((high - low).max()) > MAX_STEPS:
+                raise Reject(
+                    f"it can give {int((high - low).max()) + 1} different codes",
+                    f"quantize to at most {MAX_STEPS.bit_length() - 1} bits",
+                )
         value = Value(name, shape, qtype, scale, zero_point)
         self.nodes.append(Node(name, op, sources, value))
         self.values[name], self.bounds[name] = value, (low, high)
@@ -356,12 +405,26 @@ class Lowering:
         if tensor.functions:
             raise Reject(
                 f"it quantizes a {tensor.functions[-1].value}",
-                "leave that to the host, unquantized",
+                "leave that to the host, unquantized (onnxruntime: nodes_to_exclude)",
             )
         given = self.values[tensor.value]
         op, scales = requant_of(tensor, given.shape, quantizer)
+        if self._changes_nothing(op, scales, given):
+            return Act(given.name, scales, shorten(tuple(-s * quantizer.zero for s in scales)))
         name = self.emit(node, op, (tensor.value,), scales, quantizer.zero)
         return Act(name, scales, shorten(tuple(-s * quantizer.zero for s in scales)))
+
+    def _changes_nothing(self, op: Requant, scales: Rationals, given: Value) -> bool:
+        """QDQ files quantize again, on the same grid, behind every op that only moves codes."""
+        low, high = self.bounds[given.name]
+        return (
+            bool(self.nodes)
+            and (given.scale, given.zero_point) == (scales, op.zero_point)
+            and op.scale == (Fraction(1),)
+            and op.offset == (Fraction(-op.zero_point),)
+            and op.low <= int(low.min())
+            and int(high.max()) <= op.high
+        )
 
     def _table(self, node: RawNode, tensor: Tabulated, quantizer: Quantizer) -> Act:
         if not tensor.reals.size:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from flow.errors import UsageError
 from flow.importer.lowering import Lowering
-from flow.importer.reading import first_bad, rounding_of, whole
+from flow.importer.meaning import HostInput
+from flow.importer.reading import first_bad, integer_type, rounding_of, whole
 from flow.importer.tensors import (
     Act,
     Codes,
@@ -25,9 +26,10 @@ from flow.importer.tensors import (
     exact,
     rational,
 )
-from flow.onnx_file import RawNode
+from flow.onnx_file import SMALL_TYPES, RawNode
 from flow.ops import Requant
 from flow.qtype import QType
+from flow.requant import Rounding
 
 MAX_QUANT_BITS = 32
 LEAST_SCALE = 2.0**-100  # and its inverse the greatest: beyond them float32 loses digits
@@ -131,7 +133,8 @@ def trunc(lowering: Lowering, node: RawNode) -> Tensor:
     value, own, own_zero = lowering.plain(node, act, "input")
     if (own, own_zero) != (scale, zero) or shift < 0 or shift > MAX_QUANT_BITS:
         raise Reject("its input is not on the grid that it names", "export with matching scales")
-    out_zero = Fraction(zero, 1 << shift)
+    # Opset 1 takes the zero-point off after the shift, unshifted: so qonnx and Brevitas define it.
+    out_zero = Fraction(zero, 1 << shift) if second else Fraction(zero)
     if out_zero.denominator != 1:
         raise Reject("its zero-point is cut in two", "use a zero-point of 0 before a Trunc")
     rounding = rounding_of(node, "FLOOR")
@@ -153,7 +156,7 @@ def trunc(lowering: Lowering, node: RawNode) -> Tensor:
 def quantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
     """QuantizeLinear(x, scale, zero-point): its integers, until a DequantizeLinear follows."""
     source = lowering.need(node, 0)
-    zeros, qtype = _zero_points(lowering, node)
+    zeros, qtype = _zero_points(lowering, node), _type(lowering, node)
     scale = _scale(lowering.constant(node, 1, "scale"))
     rank = _rank(lowering, source)
     quantizer = Quantizer(
@@ -162,7 +165,20 @@ def quantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
         qtype,
         zero_inside=False,
     )
-    return Quantized(source, quantizer, qtype.low, qtype.high)
+    return codes_at_end(lowering, node, Quantized(source, quantizer, qtype.low, qtype.high))
+
+
+def codes_at_end(lowering: Lowering, node: RawNode, source: Quantized) -> Tensor:
+    """The same, or where they are the network's output the integers themselves."""
+    if node.outputs[0] != lowering.file.outputs[0]:
+        return source
+    count = len(lowering.nodes)
+    made = _settled(lowering, node, source)
+    if not isinstance(made, Act):
+        return made
+    if len(lowering.nodes) > count:
+        return _scaled(lowering, made.value, Fraction(1), 0)
+    return replace(made, a=(Fraction(1),), b=(Fraction(0),))
 
 
 def dequantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
@@ -170,11 +186,13 @@ def dequantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
     source = lowering.need(node, 0)
     scale = _scale(lowering.constant(node, 1, "scale"))
     axis = whole(node, "axis", 1)
+    zeros = _zero_points(lowering, node)
     if isinstance(source, np.ndarray):
-        return _stored_codes(lowering, node, source, scale, axis)
+        return _stored_codes(source, scale, zeros, axis)
+    if isinstance(source, FloatInput) and source.codes is not None:
+        return _coded_input(lowering, node, source, source.codes, scale, _common_zero(zeros))
     if not isinstance(source, Quantized):
         raise Reject("it dequantizes what is not quantized", "put a QuantizeLinear before it")
-    zeros, _ = _zero_points(lowering, node)
     quantizer = source.quantizer
     fitted = _along(scale, axis, _rank(lowering, source.source))
     if _common_zero(zeros) != quantizer.zero or not np.array_equal(fitted, quantizer.scale):
@@ -182,6 +200,12 @@ def dequantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
             "it dequantizes with another scale or zero-point than it was quantized with",
             "use the same scale and zero-point in both",
         )
+    return _settled(lowering, node, source)
+
+
+def _settled(lowering: Lowering, node: RawNode, source: Quantized) -> Tensor:
+    """What the integers stand for: the quantizer, with a Clip of its integers, applied."""
+    quantizer = source.quantizer
     clamped = replace(quantizer, qtype=_narrowed(quantizer.qtype, source.low, source.high))
     if isinstance(source.source, np.ndarray) or (clamped.qtype.low, clamped.qtype.high) == (
         source.low,
@@ -205,15 +229,39 @@ def _narrowed(qtype: QType, low: int, high: int) -> QType:
 
 
 def _stored_codes(
-    lowering: Lowering, node: RawNode, source: NDArray[Any], scale: NDArray[np.float32], axis: int
+    source: NDArray[Any], scale: NDArray[np.float32], zeros: NDArray[Any], axis: int
 ) -> Codes:
-    if source.dtype.kind not in "iu":
+    if source.dtype.kind not in "iu" and source.dtype.name not in SMALL_TYPES:
         raise UsageError(f"it dequantizes a constant of type {source.dtype}")
-    zero = lowering.tensor(node, 2)
-    zeros = zero if isinstance(zero, np.ndarray) else np.zeros(1, dtype=np.int64)
     rank = source.ndim
-    centred = source.astype(np.int64) - _along(zeros.astype(np.int64), axis, rank)
-    return Codes(centred, _along(scale, axis, rank))
+    try:
+        centred = source.astype(np.int64) - _along(zeros.astype(np.int64), axis, rank)
+        fitted = _along(scale, axis, rank)
+        np.broadcast_to(fitted, centred.shape)
+    except ValueError as error:
+        raise UsageError(
+            f"its scale {scale.shape} or zero-point {zeros.shape} does not fit {source.shape}"
+        ) from error
+    return Codes(centred, fitted)
+
+
+def _coded_input(
+    lowering: Lowering,
+    node: RawNode,
+    source: FloatInput,
+    qtype: QType,
+    scale: NDArray[np.float32],
+    zero: int,
+) -> Act:
+    """The network's input as integers that the file takes: nothing is left to quantize."""
+    if scale.size != 1:
+        raise Reject("the input has one scale per channel", "quantize the input per tensor")
+    if lowering.head is not None:
+        raise Reject("the input is dequantized a second time", "dequantize the input once")
+    lowering.head = HostInput(
+        lowering.input_shape(), source.steps, 1.0, 0, False, Rounding.HALF_EVEN, qtype
+    )
+    return lowering.start(node, source.shape, qtype, rational(scale.reshape(-1)[0]), zero)
 
 
 def _rank(lowering: Lowering, source: Tensor) -> int:
@@ -236,21 +284,29 @@ def _along(values: NDArray[Any], axis: int, rank: int) -> NDArray[Any]:
     return values.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
 
 
-def _zero_points(lowering: Lowering, node: RawNode) -> tuple[NDArray[Any], QType]:
-    zero = lowering.tensor(node, 2)
-    if zero is None:
-        kind = ONNX_TYPES.get(whole(node, "output_dtype", 2), "")
-        zero = np.zeros(1, dtype=kind if kind in ("uint8", "int8", "uint16", "int16") else "uint8")
-    if not isinstance(zero, np.ndarray):
-        raise Reject("its zero-point is not a constant", "export with a constant zero-point")
-    name = zero.dtype.name
-    if not name.lstrip("u").startswith("int"):
-        raise Reject(f"its type is {name}", "use an integer type")
-    return zero, QType(int(name.lstrip("uint")), not name.startswith("u"))
+def _zero_points(lowering: Lowering, node: RawNode) -> NDArray[Any]:
+    if lowering.tensor(node, 2) is None:
+        return np.zeros(1, dtype=np.int64)
+    return lowering.constant(node, 2, "zero-point")
+
+
+def _type(lowering: Lowering, node: RawNode) -> QType:
+    """The integers that a QuantizeLinear gives: its zero-point's type."""
+    if lowering.tensor(node, 2) is not None:
+        name = lowering.constant(node, 2, "zero-point").dtype.name
+    else:
+        kind = whole(node, "output_dtype", 0) or 2
+        name = ONNX_TYPES.get(kind, f"ONNX's number {kind}")
+    qtype = integer_type(name)
+    if qtype is None:
+        raise Reject(f"its type is {name}", "use an integer type of at most 32 bits")
+    return qtype
 
 
 def _common_zero(zeros: NDArray[Any]) -> int:
     found = {int(z) for z in zeros.reshape(-1)}
+    if not found:
+        raise UsageError("its zero-point is an empty tensor")
     if len(found) != 1:
         raise Reject("it has one zero-point per channel", "use one zero-point per tensor")
     return found.pop()

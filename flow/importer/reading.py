@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 from flow.importer.tensors import Reject
 from flow.onnx_file import RawNode
+from flow.qtype import QType
 from flow.requant import Rounding
 
 # Parts of exporters' paths that say nothing about the layer.
@@ -81,6 +82,12 @@ def first_bad(scale: NDArray[Any]) -> Any:
     """The first entry that is not a positive finite number."""
     bad = scale[~((scale >= 2.0**-100) & (scale <= 2.0**100))]
     return bad.reshape(-1)[0] if bad.size else "an empty tensor"
+
+
+def integer_type(name: str) -> QType | None:
+    """The type of numpy's or ONNX's name (`uint8`, `int4`), None for any other."""
+    found = re.fullmatch(r"(u?)int(4|8|16|32)", name)
+    return QType(int(found[2]), not found[1]) if found else None
 
 
 def full_name(node: RawNode) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -186,15 +187,15 @@ def reshape(lowering: Lowering, node: RawNode) -> Tensor:
 def _reshape(lowering: Lowering, node: RawNode, target: tuple[int, ...]) -> Tensor:
     source = lowering.need(node, 0)
     if isinstance(source, np.ndarray):
-        kept = [source.shape[i] if v == 0 else v for i, v in enumerate(target)]
+        kept = [source.shape[i] if v == 0 and i < source.ndim else v for i, v in enumerate(target)]
         try:
             return source.reshape(kept)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise UsageError(str(error)) from error
     if isinstance(source, FloatInput):
         shape = _resolved(target, source.shape)
         step = HostStep(HostKind.RESHAPE, tuple(float(v) for v in shape))
-        return FloatInput(shape, (*source.steps, step))
+        return replace(source, shape=shape, steps=(*source.steps, step))
     act = lowering.activation(node)
     given = lowering.values[act.value].shape
     shape = _resolved(target, given)
@@ -209,17 +210,17 @@ def _resolved(target: tuple[int, ...], given: Shape) -> Shape:
     """A Reshape's target without the batch, 0 and -1 resolved."""
     batch = (1, *given)
     shape = [batch[i] if v == 0 and i < len(batch) else v for i, v in enumerate(target)]
-    size = int(np.prod(given))
+    size = prod(given)
     if shape.count(-1) > 1 or any(v < -1 or v == 0 for v in shape) or len(shape) < 2:
         raise Reject(f"it reshapes to {target}", "keep the batch, and at most one -1")
-    if shape[0] == -1 and int(np.prod(shape[1:])) == size:
+    if shape[0] == -1 and prod(shape[1:]) == size:
         shape[0] = 1
     if -1 in shape:
-        known = -int(np.prod(shape))
+        known = -prod(shape)
         if size % known:
             raise UsageError(f"{given} cannot be reshaped to {target}")
         shape[shape.index(-1)] = size // known
-    if int(np.prod(shape)) != size:
+    if prod(shape) != size:
         raise UsageError(f"{given} cannot be reshaped to {target}")
     if shape[0] != 1:
         raise Reject(f"it reshapes to {target}, mixing batch and samples", "keep the batch first")
@@ -240,7 +241,7 @@ def transpose(lowering: Lowering, node: RawNode) -> Tensor:
         order = _order(node, len(source.shape) + 1)
         step = HostStep(HostKind.TRANSPOSE, tuple(float(v) for v in order))
         shape = tuple(source.shape[i - 1] for i in order[1:])
-        return FloatInput(shape, (*source.steps, step))
+        return replace(source, shape=shape, steps=(*source.steps, step))
     act = lowering.activation(node)
     order = _order(node, len(lowering.values[act.value].shape) + 1)
     if order == tuple(range(len(order))):
@@ -411,8 +412,8 @@ def shape_of(lowering: Lowering, node: RawNode) -> Tensor:
 def gather(lowering: Lowering, node: RawNode) -> Tensor:
     data, index = (lowering.constant(node, i, "input") for i in (0, 1))
     try:
-        taken: NDArray[Any] = np.take(data, index.astype(np.int64), axis=whole(node, "axis", 0))
-        return taken
+        taken = np.take(data, index.astype(np.int64), axis=whole(node, "axis", 0))
+        return np.asarray(taken)  # numpy gives a scalar where the index is one
     except (IndexError, ValueError) as error:
         raise UsageError(str(error)) from error
 
@@ -459,7 +460,7 @@ def cast(lowering: Lowering, node: RawNode) -> Tensor:
         converted: NDArray[Any] = source.astype(kind)
         return converted
     if kind in ("float32", "float64") and not isinstance(source, Quantized):
-        return source
+        return replace(source, codes=None) if isinstance(source, FloatInput) else source
     raise Reject("it casts an activation to integers", "use a quantizer instead")
 
 

@@ -57,10 +57,12 @@ class Tabulated:
 
 @dataclass(frozen=True)
 class FloatInput:
-    """The network's input before its first quantizer, after `steps` on the host."""
+    """The network's input before its first quantizer, after `steps` on the host; `codes` where the
+    file takes integers, as their type."""
 
     shape: Shape
     steps: tuple[HostStep, ...] = ()
+    codes: QType | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +119,13 @@ class Quantizer:
                 f"its scale {self.scale.shape} does not fit its input {constant.shape}"
             ) from error
         zero = np.float32(self.zero)
-        real = constant.astype(np.float32) / scale
         mode = self.rounding.value
-        if self.zero_inside:
-            codes = round_float(real + zero, mode)
-        else:
-            codes = round_float(real, mode) + zero
+        with np.errstate(over="ignore"):  # an infinity is clamped like any large number
+            real = constant.astype(np.float32) / scale
+            if self.zero_inside:
+                codes = round_float(real + zero, mode)
+            else:
+                codes = round_float(real, mode) + zero
         clamped = np.clip(codes, self.qtype.low, self.qtype.high).astype(np.int64)
         return Codes(clamped - self.zero, scale)
 

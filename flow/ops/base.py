@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ IntArray = NDArray[np.int64]
 Shape = tuple[int, ...]
 Bounds = tuple[IntArray, IntArray]
 Kernel = Callable[..., IntArray]
+MAX_ELEMENTS = 1 << 24  # of one value, for one sample: index maps of it take 128 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,20 @@ class Op(ABC):
     def macs(self, *shapes: Shape) -> int:
         """Multiply-accumulates of one inference."""
         return 0
+
+
+def check_size(shape: Shape) -> None:
+    """Raises UsageError, before anything is allocated, where a value would not fit the memory."""
+    if prod(shape) > MAX_ELEMENTS:
+        raise UsageError(
+            f"{' x '.join(map(str, shape))} is more than {MAX_ELEMENTS} numbers; use smaller "
+            f"images or fewer channels"
+        )
+
+
+def uniform(bounds: Bounds) -> bool:
+    """Whether all channels have the same bounds."""
+    return all(b.size == 1 or bool((b == b[0]).all()) for b in bounds)
 
 
 def full(values: IntArray, channels: int) -> IntArray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from flow.errors import UsageError
-from flow.ops.base import Bounds, IntArray, Kernel, Op, Shape, full
+from flow.ops.base import Bounds, IntArray, Kernel, Op, Shape, check_size, full
 
 FILLED = -1  # in an index map: the entry is `fill`, not one of the input
 
@@ -63,7 +64,8 @@ def _spread(values: IntArray, shape: Shape) -> IntArray:
 
 
 def _places(shape: Shape) -> IntArray:
-    return np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    check_size(shape)
+    return np.arange(prod(shape), dtype=np.int64).reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class Reshape(Movement):
 
     def index(self, *shapes: Shape) -> IntArray:
         (shape,) = shapes
-        if int(np.prod(shape)) != int(np.prod(self.shape)) or not self.shape:
+        if prod(shape) != prod(self.shape) or not self.shape:
             raise UsageError(f"{shape} cannot be reshaped to {self.shape}")
         return _places(shape).reshape(self.shape)
 
@@ -123,6 +125,7 @@ class Pad(Movement):
         if not len(self.before) == len(self.after) == len(shape):
             raise UsageError(f"the padding {self.before}, {self.after} does not fit {shape}")
         pairs = list(zip(self.before, self.after, strict=True))
+        check_size(tuple(e + b + a for e, (b, a) in zip(shape, pairs, strict=True)))
         return np.pad(_places(shape), pairs, constant_values=FILLED)
 
 
@@ -158,6 +161,7 @@ class Upsample(Movement):
         (shape,) = shapes
         if len(shape) != 3:
             raise UsageError(f"upsampling needs a (C, H, W) input, not shape {shape}")
+        check_size((shape[0], shape[1] * self.factors[0], shape[2] * self.factors[1]))
         return _places(shape).repeat(self.factors[0], axis=1).repeat(self.factors[1], axis=2)
 
 
@@ -193,6 +197,7 @@ class Concat(Movement):
     def index(self, *shapes: Shape) -> IntArray:
         if len({len(shape) for shape in shapes}) != 1 or not 0 <= self.axis < len(shapes[0]):
             raise UsageError(f"shapes {shapes} cannot be joined along axis {self.axis}")
+        check_size((sum(prod(shape) for shape in shapes),))
         places, start = [], 0
         for shape in shapes:
             places.append(_places(shape) + start)

@@ -8,12 +8,13 @@ from fractions import Fraction
 import numpy as np
 
 from flow.errors import UsageError
-from flow.ops.base import Bounds, IntArray, Kernel, Op, Shape, full
+from flow.ops.base import Bounds, IntArray, Kernel, Op, Shape, full, uniform
 from flow.qtype import QType
 from flow.requant import Rounding, Rule, Steps
 
 # Functions of accumulators with a shorter range are tabulated.
 _TABLE_SPAN = 1 << 16
+_TABLE_ENTRIES = 1 << 22  # of all channels together: 32 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,8 @@ class Requant(Op):
     def steps(self, channels: int, bounds: Bounds) -> tuple[Steps, ...]:
         """The steps of every channel over its own reachable accumulators."""
         low, high = (full(b, channels) for b in bounds)
+        if self._uniform(bounds):
+            return (self.rules(1)[0].steps(int(low[0]), int(high[0])),) * channels
         return tuple(
             rule.steps(int(lo), int(hi))
             for rule, lo, hi in zip(self.rules(channels), low, high, strict=True)
@@ -80,6 +83,10 @@ class Requant(Op):
 
     def bounds(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Bounds:
         low, high = (full(b, shapes[0][0]) for b in bounds[0])
+        if self._uniform(bounds[0]):
+            rule = self.rules(1)[0]
+            pair = sorted(rule.code(int(end)) for end in (low[0], high[0]))
+            return np.full(len(low), pair[0]), np.full(len(low), pair[1])
         ends = [
             (rule.code(int(lo)), rule.code(int(hi)))
             for rule, lo, hi in zip(self.rules(shapes[0][0]), low, high, strict=True)
@@ -89,10 +96,19 @@ class Requant(Op):
             np.array([max(pair) for pair in ends], dtype=np.int64),
         )
 
+    def _uniform(self, bounds: Bounds) -> bool:
+        """Whether all channels are the same function, as behind a Flatten."""
+        return len(self.scale) == 1 and len(self.offset) == 1 and uniform(bounds)
+
     def kernel(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Kernel:
         low, high = (full(b, shapes[0][0]) for b in bounds[0])
         steps = self.steps(shapes[0][0], bounds[0])
-        if int((high - low).max()) < _TABLE_SPAN:
+        span = int((high - low).max()) + 1
+        if self._uniform(bounds[0]):
+            if span <= _TABLE_SPAN:
+                return _table_kernel(steps[:1], low[:1], high[:1])
+            return steps[0].apply
+        if span <= _TABLE_SPAN and span * len(steps) <= _TABLE_ENTRIES:
             return _table_kernel(steps, low, high)
 
         def count(x: IntArray) -> IntArray:
@@ -141,13 +157,14 @@ class Threshold(Op):
         return shape
 
     def bounds(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Bounds:
-        low, high = (
-            np.array([self._at(c, end) for c, end in enumerate(full(b, shapes[0][0]))])
-            for b in bounds[0]
-        )
-        return low, high
+        low, high = (full(b, shapes[0][0])[None] for b in bounds[0])
+        step = self.kernel(shapes, bounds)
+        return step(low)[0], step(high)[0]
 
     def kernel(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Kernel:
+        if len(self.cuts) == 1:
+            return lambda x: self._at(0, x)
+
         def step(x: IntArray) -> IntArray:
             out = np.empty_like(x)
             for channel in range(x.shape[1]):
@@ -157,8 +174,7 @@ class Threshold(Op):
         return step
 
     def _at(self, channel: int, x: IntArray) -> IntArray:
-        cuts = self.cuts[channel if len(self.cuts) > 1 else 0]
-        found: IntArray = self.codes[np.searchsorted(cuts, x, side="right")]
+        found: IntArray = self.codes[np.searchsorted(self.cuts[channel], x, side="right")]
         return found
 
 
@@ -176,12 +192,16 @@ class Table(Op):
 
     def bounds(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Bounds:
         ends = []
-        for low, high in zip(*bounds[0], strict=True):
+        channels = shapes[0][0]
+        same = uniform(bounds[0])
+        pairs = [b[:1] if same else b for b in bounds[0]]
+        for low, high in zip(*pairs, strict=True):
             reached = self.entries[int(low) - self.low : int(high) - self.low + 1]
             if int(low) < self.low or len(reached) != int(high) - int(low) + 1:
                 raise UsageError(f"its table does not cover the reachable {low}..{high}")
             ends.append((reached.min(), reached.max()))
-        return np.array([e[0] for e in ends]), np.array([e[1] for e in ends])
+        least, most = np.array([e[0] for e in ends]), np.array([e[1] for e in ends])
+        return full(least, channels), full(most, channels)
 
     def kernel(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Kernel:
         return lambda x: self.entries[x - self.low]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flow.errors import UsageError
-from flow.ops.base import IntArray, Shape
+from flow.ops.base import IntArray, Shape, check_size
 
 
 def window_extents(
@@ -15,6 +15,8 @@ def window_extents(
     pads: tuple[int, int, int, int],
     dilation: tuple[int, int],
 ) -> tuple[int, int]:
+    height, width = (shape[1 + i] + pads[i] + pads[i + 2] for i in range(2))
+    check_size((shape[0], height, width))
     extents = []
     for axis in range(2):
         span = (kernel[axis] - 1) * dilation[axis] + 1

@@ -87,7 +87,7 @@ class CSimulation:
         out = self._simulate(codes, np.dtype(np.float64), sum(sizes), ("trace",))
         parts = np.split(out, np.cumsum(sizes)[:-1], axis=1)
         return {
-            layer.value: layer.layout.to_graph(part).astype(np.int64)
+            str(layer.value): layer.layout.to_graph(part).astype(np.int64)
             for layer, part in zip(layers, parts, strict=True)
         }
 

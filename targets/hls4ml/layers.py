@@ -23,6 +23,11 @@ class Kind(Enum):
     POOL = "MaxPooling2D"
     FLATTEN = "Reshape"
     RELU = "Activation"
+    MERGE = "Merge"
+    CONCAT = "Concatenate"
+    PAD = "ZeroPadding2D"
+    RESIZE = "Resize"
+    TRANSPOSE = "Transpose"
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,9 @@ class Layout:
 
     @classmethod
     def of(cls, shape: Shape) -> Layout:
-        """Channels-last for images, unchanged for vectors."""
-        size = int(np.prod(shape))
-        if len(shape) == 1:
-            return cls(shape, np.arange(size))
-        channels, height, width = shape
-        last = np.arange(size).reshape(height, width, channels)
-        return cls(shape, last.transpose(2, 0, 1).reshape(-1))
+        """Channels-last for images and rows, unchanged for vectors."""
+        last = np.arange(int(np.prod(shape))).reshape(*shape[1:], shape[0])
+        return cls(shape, np.moveaxis(last, -1, 0).reshape(-1))
 
     def to_hls(self, values: NDArray[Any]) -> NDArray[Any]:
         """(n, *shape) in the graph's layout to (n, size) in hls4ml's."""
@@ -77,13 +78,14 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One hls4ml layer. `value` is the graph value that it gives, `attributes` are hls4ml's own.
-    `form` says how a Requant inside it is done, `inputs`, `outputs` are its matrix's extents."""
+    """One hls4ml layer. `value` is the graph value that it gives, None where it is only a step on
+    the way; `attributes` are hls4ml's own. `form` says how a Requant inside it is done; `inputs`
+    and `outputs` are its matrix's extents."""
 
     kind: Kind
     name: str
-    source: str
-    value: str
+    sources: tuple[str, ...]
+    value: str | None
     attributes: dict[str, Any]
     precision: dict[str, Fixed]
     layout: Layout

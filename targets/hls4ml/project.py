@@ -77,14 +77,14 @@ def write_project(
 
 def _entry(layer: Layer) -> dict[str, Any]:
     entry = {"class_name": layer.kind.value, "name": layer.name, **layer.attributes}
-    return entry if layer.kind is Kind.INPUT else {**entry, "inputs": [layer.source]}
+    return entry if layer.kind is Kind.INPUT else {**entry, "inputs": list(layer.sources)}
 
 
 def _refuse_changes(model: Any, layers: list[Layer]) -> None:
     """hls4ml's optimizers may drop, merge or retype layers; here they must not."""
     found = {node.name: node for node in model.get_layers()}
     for layer in layers:
-        if layer.kind is Kind.FLATTEN:
+        if layer.kind is Kind.FLATTEN and layer.name not in found:
             continue  # becomes part of its neighbours in some io types; holds no arithmetic
         if layer.name not in found:
             raise FlowError(
@@ -146,8 +146,9 @@ def fill(name: str, layers: list[Layer], io_type: str) -> str:
 
 
 def traced_layers(layers: list[Layer]) -> list[Layer]:
-    """The layers whose results hls4ml's trace keeps."""
-    return [layer for layer in layers if layer.kind not in (Kind.INPUT, Kind.FLATTEN)]
+    """The layers that give a graph value and whose results hls4ml's trace keeps."""
+    hidden = (Kind.INPUT, Kind.FLATTEN)
+    return [layer for layer in layers if layer.kind not in hidden and layer.value is not None]
 
 
 def _template(name: str) -> str:

@@ -14,14 +14,14 @@ import numpy as np
 from flow.errors import Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Interval, Kind, Metric
-from flow.ops import Conv, Requant
+from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
 from flow.target import Program, Simulation, Target
 from flow.tools import GXX, VITIS, VIVADO_HLS, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
-from targets.hls4ml.lower import lower
+from targets.hls4ml.lower import Lowered, lower
 from targets.hls4ml.project import write_project
 
 
@@ -66,7 +66,7 @@ class Hls4ml(Target):
         require_range("reuse_factor", self.reuse_factor, 1, 1 << 20)
 
     def check(self, graph: Graph) -> list[Offence]:
-        lowered = lower(graph)
+        lowered = self._lowered(graph)
         if not lowered.offences:
             self._refuse_wrong_overrides(graph, lowered.layers)
         return lowered.offences
@@ -78,7 +78,7 @@ class Hls4ml(Target):
         return ("hls4ml", "numpy")
 
     def emit(self, program: Program, folder: Path) -> list[str]:
-        layers = lower(program.graph).layers
+        layers = self._lowered(program.graph).layers
         (folder / "project").mkdir()
         printed = write_project(
             folder / "project",
@@ -102,10 +102,10 @@ class Hls4ml(Target):
         return self._warnings(layers)
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
-        return csim.CSimulation(graph, folder, lower(graph).layers)
+        return csim.CSimulation(graph, folder, self._lowered(graph).layers)
 
     def metrics(self, graph: Graph) -> list[Metric]:
-        layers = lower(graph).layers
+        layers = self._lowered(graph).layers
         multipliers = sum(
             math.ceil(layer.inputs * layer.outputs / self._reuse(layer)) for layer in layers
         )
@@ -120,6 +120,9 @@ class Hls4ml(Target):
         ]
         return [*found, *self._cycles(graph, layers)]
 
+    def _lowered(self, graph: Graph) -> Lowered:
+        return lower(graph, stream=self.io_type is IoType.STREAM)
+
     def _cycles(self, graph: Graph, layers: list[Layer]) -> list[Metric]:
         """Latency and initiation interval from hls4ml's structure.
 
@@ -131,12 +134,13 @@ class Hls4ml(Target):
         reuse = [self._reuse(layer) for layer in weighted]
         count = len(weighted)
         if any(isinstance(node.op, Conv) for node in graph.nodes):
-            positions = [
-                int(np.prod(graph.value(layer.value).shape[1:], initial=1)) for layer in weighted
-            ]
+            positions = [int(np.prod(layer.layout.shape[1:], initial=1)) for layer in weighted]
             interval = max(p * r for p, r in zip(positions, reuse, strict=True))
             source = "largest of output positions * reuse factor over the layers; not checked"
             return [Metric("interval", interval, "cycles", Kind.ASSUMED, source)]
+        if not all(isinstance(n.op, Dense | Requant | Flatten | Relu) for n in graph.nodes):
+            source = "largest reuse factor over the layers; not checked for such networks"
+            return [Metric("interval", max(reuse, default=1), "cycles", Kind.ASSUMED, source)]
         latency = sum(reuse) + 2 * count - 1
         scales = sum(isinstance(node.op, Requant) for node in graph.nodes)
         source = "sum(reuse)+2*layers-1; held in 109 of 109 dense hls4ml designs (Vitis 2023.2)"

@@ -153,3 +153,31 @@ def random_net(rng: np.random.Generator, path: Path, *, po2: bool) -> Path:
         shape = (outs,)
         current, step = activation(current)
     return net.save(path, current)
+
+
+def qdq_net(path: Path) -> Path:
+    """Conv, ReLU, max-pool and Gemm in QDQ form, with zero-points and a clipped 4-bit weight."""
+    rng = np.random.default_rng(0)
+    net = Net((2, 4, 4))
+
+    def pair(source: str, scale: float, zero: Any) -> str:
+        constants = [net.constant(np.float32(scale)), net.constant(zero)]
+        made = net.node("QuantizeLinear", [source, *constants])
+        return net.node("DequantizeLinear", [made, *constants])
+
+    def stored(codes: NDArray[Any], scale: Any) -> str:
+        clipped = net.node(
+            "Clip", [net.constant(codes), net.constant(np.int8(-8)), net.constant(np.int8(7))]
+        )
+        scales = net.constant(np.asarray(scale, dtype=np.float32))
+        return net.node("DequantizeLinear", [clipped, scales], axis=0)
+
+    weight = stored(rng.integers(-8, 8, (3, 2, 3, 3)).astype(np.int8), [0.25, 0.1, 0.5])
+    made = net.node("Conv", [pair("x", 0.1, np.uint8(7)), weight], pads=[1] * 4)
+    made = pair(net.node("Relu", [made]), 0.3, np.uint8(0))
+    made = net.node("MaxPool", [made], kernel_shape=[2, 2], strides=[2, 2])
+    made = net.node("Flatten", [made], axis=1)
+    weight = stored(rng.integers(-8, 8, (4, 12)).astype(np.int8), 0.5)
+    bias = net.constant(rng.integers(-99, 99, 4).astype(np.int32))
+    bias = net.node("DequantizeLinear", [bias, net.constant(np.float32(0.15))])
+    return net.save(path, pair(net.node("Gemm", [made, weight, bias], transB=1), 1.5, np.int8(3)))

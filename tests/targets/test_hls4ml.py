@@ -21,7 +21,7 @@ from flow.errors import Mismatch, ToolFailed, UsageError
 from flow.graph import Graph, Node, Value
 from flow.importer import import_qonnx
 from flow.onnx_file import read
-from flow.ops import Conv, Dense, IntArray, MaxPool, Op, Requant
+from flow.ops import Dense, DepthToSpace, IntArray, MaxPool, Op, Requant, Slice, Table
 from flow.plan import Events, Request
 from flow.qat.recipe import Granularity, Scale
 from flow.qat.train import train
@@ -248,30 +248,23 @@ def requant(**more: object) -> Requant:
     return Requant(**settings)  # type: ignore[arg-type]
 
 
-W1 = np.ones((2, 1, 3, 3), dtype=np.int64)
-B2 = np.zeros(2, dtype=np.int64)
-
-
 @pytest.mark.parametrize(
-    ("graph", "reason"),
+    ("graph", "stream", "reason"),
     [
-        (graph_of((2, 6, 6), Conv(W1, B2, groups=2)), "grouped"),
-        (graph_of((1, 6, 6), Conv(W1, B2, dilation=(2, 2))), "dilated"),
-        (graph_of((1, 6, 6), Conv(W1, B2, pads=(1, 1, 1, 1), pad_value=3)), "zero-point"),
-        (graph_of((1, 6, 6), MaxPool((2, 2), (2, 2), (1, 1, 1, 1))), "no padding"),
-        (graph_of((3,), Dense(np.full((1, 3), 9), np.zeros(1, np.int64)), requant()), "ties"),
+        (graph_of((4, 2, 2), DepthToSpace(2)), False, "depth_to_space"),
+        (graph_of((1, 4, 4), Slice((0, 1, 0), (1, 4, 4), (1, 1, 1))), False, "slice"),
+        (graph_of((1, 6, 6), MaxPool((3, 3), (1, 1))), True, "stride equal to the window"),
+        (graph_of((3,), Table(np.arange(16) * 7 % 11, 0)), True, "15 comparators"),
         (
-            graph_of(
-                (3,),
-                Dense(np.full((1, 3), 9), np.zeros(1, np.int64)),
-                requant(scale=(Fraction(1, 4),), high=11),
-            ),
-            "0..11",
+            graph_of((3,), Dense(np.full((1, 3), 9), np.zeros(1, np.int64)), requant()),
+            True,
+            "comparators",
         ),
     ],
 )
-def test_what_would_not_be_exact_is_refused(graph: Graph, reason: str) -> None:
-    offences = Hls4ml().check(graph)
+def test_what_would_not_be_exact_is_refused(graph: Graph, stream: bool, reason: str) -> None:
+    options = {"io_type": "io_stream"} if stream else {}
+    offences = Hls4ml().with_options(options).check(graph)
     assert len(offences) == 1
     assert reason in offences[0].reason
     assert offences[0].fix

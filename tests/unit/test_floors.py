@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.packages",
         "flow.artifact",
         "flow.vectors",
+        "flow.idx",
         "flow.user_data",
     ),
     ("flow.onnx_file", "flow.importer", "flow.host", "flow.oracle", "flow.target"),
