@@ -12,12 +12,12 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check run list doctor test conformance lint bench figures clean
+.PHONY: help setup compile check run list doctor test conformance wrong-answers lint bench figures clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
 	@echo
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 	@echo
 	@echo '  MODEL   a name (make list) or a path to an .onnx file'
 	@echo '  OPTS    options of model and target: OPTS="io_type=io_stream weight_bits=3"'
@@ -57,12 +57,16 @@ test: lint ## lint, types and all tests (under 20 minutes on 2 cores, set-up inc
 conformance: $(VENV)/.ready ## every op by every target through simulated hardware, into reports/baseline
 	@$(VENV)/bin/python -m tests.conformance.cases
 
+wrong-answers: $(VENV)/.ready ## what hls4ml's own ONNX reader makes of the files that others get wrong
+	@$(VENV)/bin/python -m tests.network.wrong_answers
+
 lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
 bench: $(VENV)/.ready ## performance figures, as ratios against a peer in the same run
+	@$(VENV)/bin/python -W ignore -m tests.bench.interpreter
 	@$(VENV)/bin/python -m tests.bench.compile_time
 
 figures: $(VENV)/.ready ## accuracy of the shipped models, 3 seeds, into reports/baseline

@@ -15,7 +15,7 @@ from flow.errors import UsageError
 from flow.importer.lowering import Handler, Lowering
 from flow.importer.meaning import HostFunction
 from flow.importer.quantizers import codes_at_end
-from flow.importer.reading import whole
+from flow.importer.reading import number, whole
 from flow.importer.tensors import Act, Quantized, Reject, Tabulated, Tensor
 from flow.onnx_file import RawNode
 
@@ -117,7 +117,7 @@ _HOST = {"Sigmoid": HostFunction.SIGMOID, "Tanh": HostFunction.TANH}
 
 def hard_sigmoid(lowering: Lowering, node: RawNode) -> Tensor:
     alpha, beta = (
-        float(np.float32(node.attributes.get(name, default)))  # type: ignore[arg-type]
+        float(np.float32(number(node, name, default)))
         for name, default in (("alpha", 0.2), ("beta", 0.5))
     )
     return _function(lowering, node, lambda x: np.clip(alpha * x + beta, 0, 1))
@@ -129,7 +129,7 @@ def unary(name: str) -> Handler:
     def handle(lowering: Lowering, node: RawNode) -> Tensor:
         if name in _WITH_ALPHA:
             function, default = _WITH_ALPHA[name]
-            alpha = float(np.float32(node.attributes.get("alpha", default)))  # type: ignore[arg-type]
+            alpha = float(np.float32(number(node, "alpha", default)))
             return _function(lowering, node, lambda x: function(x, alpha))
         return _function(lowering, node, _UNARY[name])
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 from flow.importer.lowering import FLOAT_WEIGHTS, Lowering, is_constant
 from flow.importer.meaning import HostKind, HostStep, Rationals
-from flow.importer.reading import whole, wholes, window_of
+from flow.importer.reading import number, whole, wholes, window_of
 from flow.importer.tensors import (
     Act,
     Codes,
@@ -31,6 +31,7 @@ from flow.importer.tensors import (
 )
 from flow.onnx_file import RawNode
 from flow.ops import Add, Conv, Dense, IntArray, Mul, Op, Reshape
+from flow.ops.base import check_accumulator
 
 BIAS_TOLERANCE = Fraction(1, 1 << 22)  # float32 scales s_b and s_x*s_w that mean the same grid
 ZERO = Fraction(0)
@@ -117,7 +118,10 @@ def _multiply(
     scales = tuple(scale * s for s in per_channel(own, outs, 0))
     codes, rest = _bias(lowering.tensor(node, 2), spread(scales, outs))
     sums = weight.codes.reshape(outs, -1).sum(axis=1)
-    op = make(weight.codes, codes - zero * sums, zero)
+    # Python integers: this is where an overflow would go unseen.
+    whole_bias = codes.astype(object) - zero * sums.astype(object)
+    check_accumulator(whole_bias.min(), whole_bias.max())
+    op = make(weight.codes, whole_bias.astype(np.int64), zero)
     name = lowering.emit(node, op, (value,), scales, 0)
     return Act(name, scales, rest)
 
@@ -289,7 +293,7 @@ def batch_norm(lowering: Lowering, node: RawNode) -> Tensor:
         if part.size not in (1, channels):
             raise UsageError(f"its {what} has {part.size} entries for {channels} channels")
     gamma, beta, mean, variance = (part.astype(np.float64).reshape(-1) for part in parts)
-    epsilon = float(np.float32(node.attributes.get("epsilon", 1e-5)))  # type: ignore[arg-type]
+    epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
     if (variance + epsilon <= 0).any():
         raise UsageError("its variance is negative")
     factor = gamma / np.sqrt(variance + epsilon)

@@ -361,6 +361,8 @@ class Lowering:
                 f"its {what} is a float result that no quantizer follows",
                 "put a quantizer (Brevitas: QuantIdentity or QuantReLU) before it",
             )
+        if abs(zero) >= 1 << 60:
+            raise Reject(f"its {what} has a zero-point beyond 60 bits", "use larger scales")
         if act.high is not None or act.low not in (None, ZERO):
             raise Reject(f"its {what} is clipped but not quantized", "quantize it first")
         value = act.value
@@ -459,13 +461,18 @@ class Lowering:
             raise UsageError(f"{len(levels)} rows of thresholds for {channels} channels")
         cuts = [
             [
-                -(-(level - act.b[row % len(act.b)]) // act.a[row % len(act.a)])
+                _within(-(-(level - act.b[row % len(act.b)]) // act.a[row % len(act.a)]))
                 for level in levels[row % len(levels)]
             ]
             for row in range(rows)
         ]
         op = Threshold(np.array(cuts, dtype=np.int64).reshape(rows, -1), codes)
         return self.emit(node, op, (act.value,), (Fraction(1),), 0)
+
+
+def _within(cut: int) -> int:
+    """The cut, or the nearest integer that is beyond every accumulator as well."""
+    return min(max(cut, -(1 << 62)), 1 << 62)
 
 
 def is_constant(tensor: Tensor | None) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 from flow.importer.lowering import Lowering
 from flow.importer.meaning import HostInput
-from flow.importer.reading import first_bad, integer_type, rounding_of, whole
+from flow.importer.reading import first_bad, integer_type, number, rounding_of, whole
 from flow.importer.tensors import (
     Act,
     Codes,
@@ -26,7 +26,7 @@ from flow.importer.tensors import (
     exact,
     rational,
 )
-from flow.onnx_file import SMALL_TYPES, RawNode
+from flow.onnx_file import RawNode
 from flow.ops import Requant
 from flow.qtype import QType
 from flow.requant import Rounding
@@ -85,12 +85,12 @@ def bipolar(lowering: Lowering, node: RawNode) -> Tensor:
 def multi_threshold(lowering: Lowering, node: RawNode) -> Tensor:
     """MultiThreshold(x, thresholds): out_bias + out_scale * (number of thresholds reached)."""
     levels = exact(lowering.constant(node, 1, "thresholds"))
-    if levels.ndim != 2 or not levels.shape[1]:
+    if levels.ndim != 2 or not levels.size:
         raise UsageError(f"its thresholds must be (channels, steps), not {levels.shape}")
     if str(node.attributes.get("data_layout", "")) not in ("", "NCHW", "NC"):
         raise Reject("its layout is channels-last", "use data_layout NCHW")
-    step = rational(node.attributes.get("out_scale", 1.0))
-    bias = rational(node.attributes.get("out_bias", 0.0))
+    step = rational(number(node, "out_scale", 1.0))
+    bias = rational(number(node, "out_bias", 0.0))
     if step <= 0:
         raise Reject("its out_scale is not positive", "use a positive out_scale")
     if any(list(row) != sorted(row) for row in levels):
@@ -231,7 +231,7 @@ def _narrowed(qtype: QType, low: int, high: int) -> QType:
 def _stored_codes(
     source: NDArray[Any], scale: NDArray[np.float32], zeros: NDArray[Any], axis: int
 ) -> Codes:
-    if source.dtype.kind not in "iu" and source.dtype.name not in SMALL_TYPES:
+    if integer_type(source.dtype.name) is None:
         raise UsageError(f"it dequantizes a constant of type {source.dtype}")
     rank = source.ndim
     try:
@@ -287,7 +287,10 @@ def _along(values: NDArray[Any], axis: int, rank: int) -> NDArray[Any]:
 def _zero_points(lowering: Lowering, node: RawNode) -> NDArray[Any]:
     if lowering.tensor(node, 2) is None:
         return np.zeros(1, dtype=np.int64)
-    return lowering.constant(node, 2, "zero-point")
+    zeros = lowering.constant(node, 2, "zero-point")
+    if integer_type(zeros.dtype.name) is None:
+        raise Reject(f"its zero-point is of type {zeros.dtype}", "use an integer type")
+    return zeros
 
 
 def _type(lowering: Lowering, node: RawNode) -> QType:
@@ -330,8 +333,10 @@ def _one_scale(array: NDArray[Any]) -> Fraction:
 
 def _one_whole(array: NDArray[Any], what: str) -> int:
     flat = {float(v) for v in array.reshape(-1)}
-    if not flat or any(v % 1 for v in flat):
-        raise UsageError(f"its {what} must be a whole number, not {sorted(flat)[:3]}")
+    if not flat or any(v % 1 or abs(v) >= 1 << MAX_QUANT_BITS for v in flat):
+        raise UsageError(
+            f"its {what} must be a whole number below 2^{MAX_QUANT_BITS}, not {sorted(flat)[:3]}"
+        )
     if len(flat) != 1:
         raise Reject(f"its {what} is not one number", f"use one {what} per tensor")
     return int(flat.pop())

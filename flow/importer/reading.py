@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Any
 
 from numpy.typing import NDArray
@@ -35,6 +36,14 @@ def whole(node: RawNode, name: str, default: int) -> int:
     if not isinstance(value, int):
         raise UsageError(f"{name} must be a whole number, not {value!r}")
     return value
+
+
+def number(node: RawNode, name: str, default: float) -> float:
+    """One finite number. Raises UsageError."""
+    value = node.attributes.get(name, default)
+    if not isinstance(value, int | float) or not isfinite(value) or abs(value) > 1e38:
+        raise UsageError(f"{name} must be a number, not {value!r}")
+    return float(value)
 
 
 def wholes(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 from flow.importer.lowering import Lowering
 from flow.importer.meaning import HostKind, HostStep
-from flow.importer.reading import whole, wholes, window_of
+from flow.importer.reading import number, whole, wholes, window_of
 from flow.importer.tensors import (
     Act,
     Codes,
@@ -266,7 +266,7 @@ def pad(lowering: Lowering, node: RawNode) -> Tensor:
     if len(node.inputs) > 3 and node.inputs[3]:
         raise Reject("it pads chosen axes", "give pads for every axis")
     pads = node.attributes.get("pads")
-    value = Fraction(float(node.attributes.get("value", 0.0)))  # type: ignore[arg-type]
+    value = Fraction(number(node, "value", 0.0))
     if len(node.inputs) > 1:
         pads = tuple(int(v) for v in lowering.constant(node, 1, "pads").reshape(-1))
     given = lowering.tensor(node, 2)
@@ -374,8 +374,10 @@ def resize(lowering: Lowering, node: RawNode) -> Tensor:
         )
     sizes = lowering.tensor(node, 3)
     if sizes is not None:
-        wanted = lowering.constant(node, 3, "sizes").reshape(-1)[-2:]
-        factors = [Fraction(int(w), extent) for w, extent in zip(wanted, given[1:], strict=True)]
+        wanted = [int(v) for v in lowering.constant(node, 3, "sizes").reshape(-1)]
+        if len(wanted) != 4 or wanted[1] != given[0]:
+            raise Reject(f"its sizes are {wanted} for {given}", "size height and width only")
+        factors = [Fraction(w, extent) for w, extent in zip(wanted[2:], given[1:], strict=True)]
     else:
         place = 1 if node.op == "Upsample" else 2
         scales = lowering.constant(node, place, "scales").reshape(-1)

@@ -92,3 +92,16 @@ class Layer:
     form: str = ""
     inputs: int = 0
     outputs: int = 0
+
+
+def constant_type(values: Any) -> QType:
+    return QType.covering(min(int(values.min()), -2), max(int(values.max()), 1))
+
+
+def unrounded(fixed: Fixed) -> Fixed:
+    """The same type without rounding and saturation, for layers that only move codes."""
+    return Fixed(fixed.bits, fixed.point, fixed.signed)
+
+
+def hls_shape(shape: Shape) -> list[int]:
+    return [*shape[1:], shape[0]]

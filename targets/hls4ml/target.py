@@ -21,8 +21,9 @@ from flow.tools import GXX, VITIS, VIVADO_HLS, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
-from targets.hls4ml.lower import Lowered, lower
+from targets.hls4ml.lower import lower
 from targets.hls4ml.project import write_project
+from targets.hls4ml.state import Lowered
 
 
 class Backend(Enum):

@@ -23,7 +23,7 @@ from flow.host import make_host
 from flow.importer import Imported, import_qonnx
 from flow.interp import Interpreter
 from flow.onnx_file import read
-from flow.ops import Requant
+from flow.ops import Dense, Requant
 from flow.vectors import make_vectors
 from tests.network.nets import Net, run_qonnx
 
@@ -225,6 +225,37 @@ def test_only_what_changes_codes_is_a_requant(tmp_path: Path) -> None:
     imported = load(quantized(tmp_path, "plain"))
     names = [node.op.name for node in imported.graph.nodes]
     assert names == ["conv", "requant", "max_pool", "flatten", "dense", "requant"]
+
+
+@pytest.mark.parametrize(
+    ("between", "bits"),
+    [
+        (lambda net, x: net.node("Add", [x, net.constant(np.float32(0.25))]), 4),
+        (lambda net, x: net.node("Mul", [x, net.constant(np.float32(0.5))]), 4),
+        (lambda net, x: net.node("Clip", [x, "", net.constant(np.float32(1.0))]), 4),
+        (lambda net, x: net.node("Relu", [x]), 4),
+        (lambda net, x: x, 3),
+    ],
+    ids=["shifted", "halved", "from above", "from below", "fewer bits"],
+)
+def test_a_second_requant_that_changes_codes_stays(
+    tmp_path: Path, between: Callable[[Net, str], str], bits: int
+) -> None:
+    net = Net((4,))
+    made = net.quant(dense(net, net.quant("x", 0.25, 4), (3, 4), 7), 0.5, 4, zero=1.0)
+    made = net.quant(between(net, made), 0.5, bits, zero=1.0)
+    path = net.save(tmp_path / "net.onnx", made)
+    assert [node.op.name for node in load(path).graph.nodes] == ["dense", "requant", "requant"]
+
+
+def test_a_clip_narrows_stored_weights(tmp_path: Path) -> None:
+    net = Net((3,))
+    bounds = [net.constant(np.int8(-7)), net.constant(np.int8(7))]
+    codes = net.node("Clip", [net.constant(np.int8([[9, -12, 3]])), *bounds])
+    weight = net.node("DequantizeLinear", [codes, net.constant(np.float32(0.5))])
+    made = net.node("Gemm", [net.quant("x", 0.5, 4), weight], transB=1)
+    op = load(net.save(tmp_path / "net.onnx", made)).graph.nodes[0].op
+    assert isinstance(op, Dense) and op.weight.tolist() == [[7, -7, 3]]
 
 
 @pytest.mark.parametrize(

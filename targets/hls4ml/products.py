@@ -1,0 +1,140 @@
+"""Dense layers, convolutions and average pools, with the Requant behind them where it is free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flow.graph import Node, Value
+from flow.ops import (
+    Conv,
+    Dense,
+    IntArray,
+    Requant,
+    SumPool,
+)
+from flow.qtype import QType
+from targets.hls4ml.layers import Fixed, Kind, Layer, Layout
+from targets.hls4ml.rounding import uniform_shift
+from targets.hls4ml.scale_layer import affine
+from targets.hls4ml.state import State
+
+
+def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer) -> None:
+    """Dense or Conv, with the Requant behind it where that is one shift for all channels."""
+    point, result, form, value = 0, None, "", node.output
+    consumers = state.graph.consumers(node.output.name)
+    if len(consumers) == 1 and isinstance(consumers[0].op, Requant):
+        shift = uniform_shift(state.graph, consumers[0], consumers[0].op)
+        if shift is not None:
+            point, result = shift
+            value, form = consumers[0].output, f"shift {point}, {result.mode.split(',')[0]}"
+    if isinstance(op, Dense):
+        weight, bias = op.weight, op.bias
+        ordered = np.empty_like(weight)
+        ordered[:, source.layout.order] = weight
+        kind, attributes, data = Kind.DENSE, dense_attributes(op), ordered.T
+    else:
+        op, source = plain_conv(state, node, op, source)
+        weight, bias = op.weight, op.bias
+        given = state.graph.value(node.inputs[0])
+        kind, attributes = Kind.CONV, conv_attributes(op, given, node.output)
+        data = weight.transpose(2, 3, 1, 0)  # (kh, kw, in, out)
+    unit = 2.0**-point
+    attributes |= {"weight_data": data * unit, "bias_data": bias * unit, "use_bias": True}
+    accumulator = Fixed.of(state.reachable(node.output), point)
+    state.append(
+        Layer(
+            kind,
+            node.name,
+            (source.name,),
+            value.name,
+            attributes,
+            {
+                "weight": Fixed.of(signed_covering(weight), point),
+                "bias": Fixed.of(signed_covering(bias), point),
+                "accum": accumulator,
+                "result": result or accumulator,
+            },
+            Layout.of(value.shape),
+            form,
+            int(np.prod(weight.shape[1:])),
+            weight.shape[0],
+        )
+    )
+
+
+def plain_conv(state: State, node: Node, op: Conv | SumPool, source: Layer) -> tuple[Conv, Layer]:
+    """The same function as a convolution without groups, dilation or odd padding."""
+    if isinstance(op, SumPool):
+        channels = state.graph.value(node.inputs[0]).shape[0]
+        ones = np.ones((1, 1, *op.window), dtype=np.int64)
+        weight = np.eye(channels, dtype=np.int64)[:, :, None, None] * ones
+        bias = np.zeros(channels, dtype=np.int64)
+        op = Conv(weight, bias, op.stride, op.pads, pad_value=op.pad_value)
+    weight, bias = ungrouped(op.weight, op.groups), op.bias
+    weight = undilated(weight, op.dilation)
+    if op.pad_value and any(op.pads):
+        # conv(x) = conv(x - p) + p * sum(weight), and x - p is padded with 0.
+        bias = bias + op.pad_value * weight.sum(axis=(1, 2, 3))
+        given = state.graph.value(node.inputs[0])
+        low, high = (int(e) - op.pad_value for e in state.ends(given.name))
+        source = affine(
+            state, f"{node.name}_centre", source, 1, -op.pad_value, min(low, 0), max(high, 0), None
+        )
+    return Conv(weight, bias, op.stride, op.pads), source
+
+
+def ungrouped(weight: IntArray, groups: int) -> IntArray:
+    """(out, in/groups, kh, kw) as (out, in, kh, kw), zero between groups."""
+    if groups == 1:
+        return weight
+    outs, taken, *taps = weight.shape
+    full = np.zeros((outs, taken * groups, *taps), dtype=np.int64)
+    per = outs // groups
+    for group in range(groups):
+        rows = slice(group * per, (group + 1) * per)
+        full[rows, group * taken : (group + 1) * taken] = weight[rows]
+    return full
+
+
+def undilated(weight: IntArray, dilation: tuple[int, int]) -> IntArray:
+    """Taps `dilation` apart as a larger kernel with zeros between."""
+    if dilation == (1, 1):
+        return weight
+    height, width = ((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
+    full = np.zeros((*weight.shape[:2], height, width), dtype=np.int64)
+    full[:, :, :: dilation[0], :: dilation[1]] = weight
+    return full
+
+
+def signed_covering(values: IntArray) -> QType:
+    """A signed type of at least 2 bits: hls4ml has special products for narrower ones."""
+    return QType.covering(min(int(values.min()), -2), int(values.max()))
+
+
+def dense_attributes(op: Dense) -> dict[str, Any]:
+    return {"n_in": op.weight.shape[1], "n_out": op.weight.shape[0]}
+
+
+def conv_attributes(op: Conv, given: Value, made: Value) -> dict[str, Any]:
+    top, left, bottom, right = op.pads
+    return {
+        "data_format": "channels_last",
+        "in_height": given.shape[1],
+        "in_width": given.shape[2],
+        "n_chan": given.shape[0],
+        "out_height": made.shape[1],
+        "out_width": made.shape[2],
+        "n_filt": made.shape[0],
+        "filt_height": op.weight.shape[2],
+        "filt_width": op.weight.shape[3],
+        "stride_height": op.stride[0],
+        "stride_width": op.stride[1],
+        "pad_top": top,
+        "pad_bottom": bottom,
+        "pad_left": left,
+        "pad_right": right,
+        "padding": "same" if any(op.pads) else "valid",
+    }

@@ -1,0 +1,55 @@
+"""The state of one lowering: the layers so far, and which of them gives which graph value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flow.errors import Offence
+from flow.graph import Graph, Value
+from flow.qtype import QType
+from targets.hls4ml.layers import Layer, Layout
+
+MAX_CONSTANT_BITS = 53  # hls4ml carries constants as float64
+
+
+class Refused(Exception):
+    """A node that cannot be lowered: why, and what the user can change."""
+
+    def __init__(self, reason: str, fix: str):
+        super().__init__(reason)
+        self.reason, self.fix = reason, fix
+
+
+@dataclass(eq=False)
+class Lowered:
+    """The layers, or the offences that stand in their way."""
+
+    layers: list[Layer] = field(default_factory=list)
+    offences: list[Offence] = field(default_factory=list)
+
+
+class State:
+    """Grown node by node; `stream` is whether the project is for io_stream."""
+
+    def __init__(self, graph: Graph, stream: bool):
+        self.graph, self.stream = graph, stream
+        self.turned: dict[str, Layout] = {}  # transposed values: where they lie untransposed
+        self.result = Lowered()
+        self.made: dict[str, Layer] = {}
+        self.lost: set[str] = set()  # values whose node was refused, or follows one that was
+
+    def append(self, layer: Layer) -> Layer:
+        """The layer, added at the end."""
+        self.result.layers.append(layer)
+        if layer.value is not None:
+            self.made[layer.value] = layer
+        return layer
+
+    def ends(self, name: str) -> tuple[int, int]:
+        """The least and the greatest code that a value can hold."""
+        low, high = self.graph.bounds[name]
+        return int(low.min()), int(high.max())
+
+    def reachable(self, value: Value) -> QType:
+        """The smallest type of everything that the value can be."""
+        return QType.covering(*self.ends(value.name))
