@@ -21,12 +21,10 @@ from tests.network.nets import Net
 TABLE = Path("reports/baseline/wrong_answers.csv")
 
 
-def _dense(
-    net: Net, source: str, outs: int, ins: int, scale: object = 0.125, **more: object
-) -> str:
+def _dense(net: Net, source: str, outs: int, ins: int, scale: object = 0.125) -> str:
     rng = np.random.default_rng(outs * 100 + ins)
-    weight = net.quant(net.constant(rng.normal(0, 0.4, (outs, ins))), scale, 4)
-    return net.node("Gemm", [source, weight, *more.get("bias", [])], transB=1)  # type: ignore[misc]
+    weight = net.quant(net.constant(rng.normal(0, 0.4, (ins, outs))), scale, 4)
+    return net.node("MatMul", [source, weight])
 
 
 def _act(net: Net, source: str, scale: float = 0.25, **more: object) -> str:
@@ -42,7 +40,7 @@ def float_scales(path: Path) -> Path:
 
 def per_channel_dense(path: Path) -> Path:
     net = Net((8,))
-    scales = 2.0 ** -np.arange(2, 10).reshape(8, 1) + 0.05
+    scales = 2.0 ** -np.arange(2, 10).reshape(1, 8) + 0.05
     y = _act(net, _dense(net, net.quant("x", 0.25, 6), 8, 8, scales))
     return net.save(path, _dense(net, y, 4, 8))
 
@@ -85,7 +83,15 @@ def multi_layer_binary(path: Path) -> Path:
 def _image(net: Net) -> str:
     rng = np.random.default_rng(5)
     weight = net.quant(net.constant(rng.normal(0, 0.4, (4, 2, 3, 3))), 0.125, 4)
-    made = net.node("Conv", [net.quant("x", 0.25, 5), weight], pads=[1] * 4, kernel_shape=[3, 3])
+    made = net.node(
+        "Conv",
+        [net.quant("x", 0.25, 5), weight],
+        pads=[1] * 4,
+        kernel_shape=[3, 3],
+        strides=[1, 1],
+        dilations=[1, 1],
+        group=1,
+    )
     return _act(net, made)
 
 
@@ -121,7 +127,8 @@ def float_bias(path: Path) -> Path:
     net = Net((8,))
     rng = np.random.default_rng(8)
     bias = net.constant(rng.normal(0, 1, 8))
-    y = _act(net, _dense(net, net.quant("x", 0.25, 6), 8, 8, bias=[bias]))
+    made = net.node("Add", [_dense(net, net.quant("x", 0.25, 6), 8, 8), bias])
+    y = _act(net, made)
     return net.save(path, _dense(net, y, 4, 8))
 
 
@@ -136,6 +143,14 @@ def no_rounding_mode(path: Path) -> Path:
     return net.save(path, made)
 
 
+def no_bias_input(path: Path) -> Path:
+    net = Net((8,))
+    rng = np.random.default_rng(9)
+    weight = net.quant(net.constant(rng.normal(0, 0.4, (4, 8))), 0.125, 4)
+    x = net.quant("x", 0.25, 6)
+    return net.save(path, net.node("Gemm", [x, weight], transB=1))
+
+
 FILES: dict[str, Callable[[Path], Path]] = {
     "float scales at default precision": float_scales,
     "one scale per channel of a dense layer": per_channel_dense,
@@ -146,6 +161,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "BatchNorm that is not fused": unfused_batch_norm,
     "a float bias": float_bias,
     "no rounding_mode attribute": no_rounding_mode,
+    "a Gemm without a bias": no_bias_input,
 }
 
 # hls4ml's documented recipe, in a process of its own: it may crash.
@@ -161,10 +177,9 @@ from qonnx.util.cleanup import cleanup_model
 path, folder = sys.argv[1:]
 x = np.load(folder + "/x.npy")
 model = cleanup_model(ModelWrapper(path))
-model = cleanup_model(model.transform(GemmToMatMul()))
 if x.ndim == 4:
     model = model.transform(ConvertToChannelsLastAndClean())
-    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+model = cleanup_model(model.transform(GemmToMatMul()))
 config = config_from_onnx_model(
     model, granularity="name", backend="Vitis", default_precision="fixed<16,6>"
 )
