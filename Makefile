@@ -56,6 +56,7 @@ test: lint ## lint, types and all tests (under 20 minutes on 2 cores, set-up inc
 
 conformance: $(VENV)/.ready ## every op by every target through simulated hardware, into reports/baseline
 	@$(VENV)/bin/python -m tests.conformance.cases
+	@$(VENV)/bin/python -W ignore -m tests.conformance.sweep
 
 wrong-answers: $(VENV)/.ready ## what hls4ml's own ONNX reader makes of the files that others get wrong
 	@$(VENV)/bin/python -m tests.network.wrong_answers

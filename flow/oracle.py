@@ -18,7 +18,7 @@ from flow.errors import Mismatch
 from flow.graph import Graph
 from flow.importer import Imported
 from flow.onnx_file import OnnxFile, RawNode, run_reference
-from flow.ops import IntArray, Requant
+from flow.ops import IntArray, Requant, Table
 
 Reals = NDArray[np.float64]
 SAME_GRID = 2.0**-22  # relative: a bias scale that is s_x*s_w up to float32 rounding
@@ -98,9 +98,12 @@ def check(
         if not wrong.any():
             continue
         tied = np.zeros_like(wrong)
-        if isinstance(node.op, Requant) and tensor.before is not None:
+        if isinstance(node.op, Requant | Table) and tensor.before is not None:
             before = tensor.before.reshape(found.shape)
-            shifted = before - 0.5 if node.op.rounding.breaks_at_halves else before
+            if isinstance(node.op, Table):
+                shifted = 2 * before  # its rounding mode is in its entries: at wholes or at halves
+            else:
+                shifted = before - 0.5 if node.op.rounding.breaks_at_halves else before
             tied = np.abs(shifted - np.round(shifted)) < NEAR_TIE * np.maximum(1, np.abs(before))
         real = wrong & ~tied
         if real.any():
@@ -357,6 +360,12 @@ def _resize(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     return _Tensor(made, x.scale)
 
 
+def _hard_swish(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+    """x * relu6(x + 3) / 6; onnx's reference has 1/6 in float32, which misses exact codes."""
+    x = _need(inputs, 0).real
+    return _Tensor(x * np.minimum(np.maximum(x + 3, 0), 6) / 6)
+
+
 def _relu(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     x = _need(inputs, 0)
     return _Tensor(np.maximum(x.real, 0), x.scale)
@@ -418,6 +427,7 @@ _EVALUATE: dict[str, _Rule] = {
     "Gemm": _gemm,
     "MatMul": _gemm,
     "Conv": _conv,
+    "HardSwish": _hard_swish,
     "Relu": _relu,
     "Resize": _resize,
     "Upsample": _resize,

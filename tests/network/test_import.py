@@ -205,6 +205,19 @@ def test_an_input_scale_per_channel_of_equal_entries_is_one_scale(tmp_path: Path
     assert imported.graph.output.scale == (Fraction(1, 8),)
 
 
+def test_hard_swish_hits_exact_codes(tmp_path: Path) -> None:
+    """-1.5 gives -0.375, which is 3 codes of 1/8 to the last bit: truncation must not lose one. (A
+    sixth in float32 does.)"""
+    net = Net((1,))
+    made = net.node("HardSwish", [net.quant("x", 0.25, 5)])
+    path = net.save(tmp_path / "net.onnx", net.quant(made, 0.125, 5, mode="DOWN"))
+    file, imported = load(path)
+    codes = np.arange(-16, 16)[:, None]
+    out = Interpreter(imported.graph).run(codes)
+    assert out[10, 0] == -3  # code -6 is -1.5
+    oracle.check(file, imported, codes, Interpreter(imported.graph).trace(codes))
+
+
 @pytest.mark.parametrize("po2", [True, False])
 @pytest.mark.parametrize("seed", range(60))
 def test_wide_networks_are_the_oracles(tmp_path: Path, seed: int, po2: bool) -> None:
