@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from flow.errors import ToolFailed, ToolMissing
 
@@ -104,7 +107,7 @@ def version(tool: Tool) -> str | None:
 
 
 class Running:
-    """A program under way, its output going to a log; made by `start`, ended by `wait`."""
+    """A program under way, its output going to a log; made by `Programs.start`."""
 
     def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], log: Path):
         self._argv, self._process, self._log = tuple(argv), process, log
@@ -135,30 +138,69 @@ class Running:
             self._process.wait()
 
 
-def start(argv: Sequence[str], cwd: Path, log: Path) -> Running:
-    """Start the program argv[0] in `cwd`, its output to `log`.
+class Programs:
+    """Programs that run side by side; whatever still runs when the block ends is stopped.
 
-    Raises:
-        ToolFailed: it cannot be started.
+    A signal that arrives while a program is being started waits until it is known here: otherwise
+    an interrupted command could leave a program behind.
     """
-    with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that `stop` reaches its children too
-            )
-        except OSError as error:
-            raise ToolFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
-    return Running(argv, process, log)
+
+    def __init__(self) -> None:
+        self._running: list[Running] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for running in self._running:
+            running.stop()
+
+    def start(self, argv: Sequence[str], cwd: Path, log: Path) -> Running:
+        """Start the program argv[0] in `cwd`, its output to `log`.
+
+        Raises:
+            ToolFailed: it cannot be started.
+        """
+        with log.open("wb") as output, _signals_wait():
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # so that `stop` reaches its children too
+                )
+            except OSError as error:
+                raise ToolFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
+            self._running.append(Running(argv, process, log))
+        return self._running[-1]
 
 
 def run(argv: Sequence[str], cwd: Path, log: Path) -> ToolRun:
-    """Run a program to its end; see `start` and `Running.wait`."""
-    return start(argv, cwd, log).wait()
+    """Run a program to its end; see `Programs.start` and `Running.wait`."""
+    with Programs() as programs:
+        return programs.start(argv, cwd, log).wait()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Signals that Python handles are handled when the block is over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    came: list[int] = []
+    kept = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handled = {n: handler for n, handler in kept.items() if callable(handler)}
+    for number in handled:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+        for arrived in came:
+            signal.raise_signal(arrived)
 
 
 def _end(code: int) -> str:

@@ -17,7 +17,7 @@ from flow.errors import FlowError, ToolFailed
 from flow.graph import Graph
 from flow.interp import check_codes
 from flow.ops import IntArray
-from flow.tools import GXX, Running, require, run, start
+from flow.tools import GXX, Programs, require, run
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.project import TOP, fill, traced_layers
 
@@ -40,16 +40,13 @@ def build(folder: Path, layers: list[Layer], io_type: str) -> None:
     declare.write_text("#include <string>\nstd::string bitwright_weights_dir();\n")
     where = ("-include", "../csim/weights_dir.h", "-DWEIGHTS_DIR=bitwright_weights_dir()")
     # Two compilers side by side: the firmware takes most of the time, the bridge the rest.
-    running: list[Running] = []
-    try:
+    with Programs() as programs:
+        running = []
         for source, name in ((f"firmware/{TOP}.cpp", "firmware"), ("../csim/csim.cpp", "csim")):
             args = [gxx, *_FLAGS, *where, "-c", source, "-o", f"../csim/{name}.o"]
-            running.append(start(args, project, csim / f"{name}.log"))
+            running.append(programs.start(args, project, csim / f"{name}.log"))
         for process in running:
             _need(csim, process.wait().argv[-1])
-    finally:
-        for process in running:
-            process.stop()
     objects = ["csim/firmware.o", "csim/csim.o"]
     run([gxx, *objects, "-o", f"csim/{PROGRAM}"], folder, csim / "link.log")
     _need(csim, PROGRAM)
