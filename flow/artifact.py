@@ -156,14 +156,24 @@ def _is_full(error: OSError) -> bool:
     return error.errno in _FULL or (error.errno is None and " requested and " in str(error))
 
 
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a killed run, finds the old one or the new one, whole.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    # One fixed name: what a killed run left is overwritten, not piled up.
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
 def write_json(path: Path, body: dict[str, Any]) -> None:
     """Write JSON so that the file is either the old one or the new one, whatever happens."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w") as handle:
-        handle.write(json.dumps(body, indent=1, sort_keys=True) + "\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    replace_bytes(path, (json.dumps(body, indent=1, sort_keys=True) + "\n").encode())
 
 
 def write_manifest(folder: Path, body: dict[str, Any]) -> None:

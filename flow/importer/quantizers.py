@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 from flow.importer.lowering import Lowering
 from flow.importer.meaning import HostInput
-from flow.importer.reading import first_bad, integer_type, number, rounding_of, whole
+from flow.importer.reading import LEAST_SCALE, first_bad, integer_type, number, rounding_of, whole
 from flow.importer.tensors import (
     Act,
     Codes,
@@ -32,7 +32,6 @@ from flow.qtype import QType
 from flow.requant import Rounding
 
 MAX_QUANT_BITS = 32
-LEAST_SCALE = 2.0**-100  # and its inverse the greatest: beyond them float32 loses digits
 ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}
 
 

@@ -16,6 +16,7 @@ from flow.requant import Rounding
 
 # Parts of exporters' paths that say nothing about the layer.
 _WRAPPERS = ("", "act_quant", "export_handler", "activation_impl")
+LEAST_SCALE = 2.0**-100  # and its inverse the greatest: beyond them float32 loses digits
 _MAX_EXTENT = 1 << 16
 
 
@@ -89,7 +90,7 @@ def window_of(
 
 def first_bad(scale: NDArray[Any]) -> Any:
     """The first entry that is not a positive finite number."""
-    bad = scale[~((scale >= 2.0**-100) & (scale <= 2.0**100))]
+    bad = scale[~((scale >= LEAST_SCALE) & (scale <= 1 / LEAST_SCALE))]
     return bad.reshape(-1)[0] if bad.size else "an empty tensor"
 
 

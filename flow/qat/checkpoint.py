@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flow.artifact import replace_bytes
 from flow.qat.recipe import Recipe
-from flow.qat.result import METHOD, Epoch, Phase, replace_bytes
+from flow.qat.result import METHOD, Epoch, Phase
 
 CHECKPOINT = "checkpoint.pt"
 

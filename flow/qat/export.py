@@ -13,10 +13,11 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 from torch import nn
 
+from flow.artifact import replace_bytes
 from flow.qat import data
 from flow.qat.network import frozen, input_codes
 from flow.qat.recipe import Recipe
-from flow.qat.result import MODEL, REFERENCE, replace_bytes
+from flow.qat.result import MODEL, REFERENCE
 
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"

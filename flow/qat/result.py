@@ -10,12 +10,12 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from flow.artifact import replace_bytes
 from flow.qat.recipe import Recipe
 
 TRAINING = "training.json"
@@ -130,21 +130,6 @@ def write_result(result: TrainResult) -> None:
     fields["versions"] = dict(result.versions)
     fields["sha256"] = {name: _sha256(result.folder / name) for name in (MODEL, REFERENCE)}
     replace_bytes(result.folder / TRAINING, json.dumps(fields, indent=1).encode() + b"\n")
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a killed run, finds the old one or the new one, whole.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    # One fixed name: what a killed run left is overwritten, not piled up.
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:

@@ -42,25 +42,24 @@ def requant(state: State, node: Node, op: Requant, source: Layer) -> None:
     clamped = result is not None
     if result is None:
         result = Fixed.of(unclamped(state, node, forms), 0, mode)
+    value = node.output if clamped else None
     if (multipliers == 1 << shift).all() and not biases.any():
-        layer = cast(state, node.name, source, result, node.output if clamped else None)
-        if not clamped:
-            clamp(state, node, op, layer)
-        return
-    layer = state.append(
-        Layer(
-            Kind.SCALE,
-            node.name,
-            (source.name,),
-            node.output.name if clamped else None,
-            per_channel(
-                source, multipliers.astype(np.float64) * unit, biases.astype(np.float64) * unit
-            ),
-            {**{n: Fixed.of(t, shift) for n, t in types.items()}, "result": result},
-            Layout(node.output.shape, source.layout.order),
-            f"multiplier {max(form.width for form in forms)} bit, shift {shift}, {mode}",
+        layer = cast(state, node.name, source, result, value)
+    else:
+        layer = state.append(
+            Layer(
+                Kind.SCALE,
+                node.name,
+                (source.name,),
+                None if value is None else value.name,
+                per_channel(
+                    source, multipliers.astype(np.float64) * unit, biases.astype(np.float64) * unit
+                ),
+                {**{n: Fixed.of(t, shift) for n, t in types.items()}, "result": result},
+                Layout(node.output.shape, source.layout.order),
+                f"multiplier {max(form.width for form in forms)} bit, shift {shift}, {mode}",
+            )
         )
-    )
     if not clamped:
         clamp(state, node, op, layer)
 
