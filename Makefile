@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	@touch $@
 
 compile: $(VENV)/.ready ## MODEL=… TARGET=… [OPTS="key=value …"] [OUT=folder]: compile and prove
-	@$(BITWRIGHT) compile $(COMMON)
+	@$(BITWRIGHT) compile $(COMMON) $(if $(DATA),--data="$$DATA")
 
 check: $(VENV)/.ready ## MODEL=… TARGET=… [DATA=…]: accuracy on simulated hardware, whole test set
 	@$(BITWRIGHT) check $(COMMON) $(if $(DATA),--data="$$DATA")

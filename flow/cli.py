@@ -97,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_model(
-        commands.add_parser("compile", help="compile a model for a target and prove it"), _compile
-    )
+    compile_ = commands.add_parser("compile", help="compile a model for a target and prove it")
+    _add_model(compile_, _compile)
+    compile_.add_argument("--data", type=Path, help="folder with the files of the model's data set")
     check = commands.add_parser("check", help="accuracy on simulated hardware, whole test set")
     _add_model(check, _check)
     check.add_argument("--data", type=Path, help="folder, .npz or .csv, for models without data")
@@ -130,18 +130,19 @@ def _add_model(
     parser.set_defaults(run=command)
 
 
-def _request(args: argparse.Namespace) -> Request:
+def _request(args: argparse.Namespace, data: Path | None = None) -> Request:
     from flow.options import split_assignments
     from flow.plan import Request
 
-    return Request(args.model, args.target, split_assignments(args.opts), args.out, args.runs)
+    options = split_assignments(args.opts)
+    return Request(args.model, args.target, options, args.out, args.runs, data)
 
 
 def _compile(args: argparse.Namespace) -> int:
     from flow.driver import compile_model
 
     with _Display() as display:
-        report = compile_model(_request(args), display.events())
+        report = compile_model(_request(args, args.data), display.events())
     _print_report(report, args.json)
     return 0
 

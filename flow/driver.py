@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from flow.interp import Interpreter
 from flow.metric import Kind, Metric, share_interval
 from flow.ops import IntArray
 from flow.plan import Events, Plan, Request, make_target
+from flow.qat.result import Reference
 from flow.report.result import Report
 from flow.target import Program, Simulation
 from flow.user_data import Labelled, read_array, read_labelled
 from flow.vectors import make_vectors
 from flow.verify import agreement, first_difference
 
+SAMPLES = 512  # of the test split that a compile simulates; a check simulates all
 ORACLE_VECTORS = 128  # of either end; training's own float64 reference covers all test samples
 TRACED = 16  # vectors traced when outputs differ
 REPORT = "report.json"
@@ -165,10 +168,13 @@ def _build(plan: Plan, stage: Path) -> Report:
     offences = plan.target.check(graph)
     if offences:
         raise Unsupported(f"{plan.name} on {plan.request.target}", offences)
-    vectors = make_vectors(graph.input, _test_codes(plan))
     interpreter = Interpreter(graph)
+    tested = _tested(plan, interpreter)
+    vectors = make_vectors(graph.input, None if tested is None else tested.codes[:SAMPLES])
     expected = interpreter.run(vectors)
-    _check_reference(plan, interpreter, vectors, expected)
+    some = np.concatenate([vectors[:ORACLE_VECTORS], vectors[-ORACLE_VECTORS:]])
+    _check_file(plan, some, interpreter.trace(some))
+    _check_trained(plan, tested)
     _copy_model(plan, stage / "model.onnx")
     (stage / "graph.json").write_text(graph.to_json())
     np.savez_compressed(stage / "vectors.npz", inputs=vectors, expected=expected)
@@ -178,7 +184,7 @@ def _build(plan: Plan, stage: Path) -> Report:
     warnings = plan.target.emit(program, stage)
     note(f"running {len(vectors)} vectors")
     found = prove(graph, plan.target.simulation(graph, stage), vectors, expected)
-    accuracy = _accuracies(plan, expected, found)
+    accuracy = _accuracies(plan, tested, found)
     report = Report(
         "compile",
         plan.name,
@@ -187,7 +193,7 @@ def _build(plan: Plan, stage: Path) -> Report:
         agreement(expected, found),
         accuracy,
         [*_counted(graph), *plan.target.metrics(graph)],
-        [*_training_warnings(accuracy), *warnings],
+        [*_training_warnings(plan, accuracy), *warnings],
     )
     write_json(stage / REPORT, report.to_json())
     write_manifest(stage, {"key": plan.key, **plan.inputs})
@@ -227,19 +233,36 @@ def prove(graph: Graph, simulation: Simulation, vectors: IntArray, expected: Int
     raise Mismatch(f"{text}\n{first}")
 
 
-def _check_reference(
-    plan: Plan, interpreter: Interpreter, vectors: IntArray, expected: IntArray
-) -> None:
-    """The integers must be the file's and, for a trained model, the trained network's."""
-    some = np.concatenate([vectors[:ORACLE_VECTORS], vectors[-ORACLE_VECTORS:]])
-    result = oracle.check(plan.file, plan.imported, some, interpreter.trace(some))
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """A trained model's reference with the codes of its test samples, and what the integers give
+    for them."""
+
+    reference: Reference
+    codes: IntArray
+    outputs: IntArray
+
+
+def _tested(plan: Plan, interpreter: Interpreter) -> _Tested | None:
+    """None for a model that came as a file."""
+    if plan.reference is None:
+        return None
+    codes = plan.host.quantize(plan.reference.x)
+    return _Tested(plan.reference, codes, interpreter.run(codes))
+
+
+def _check_file(plan: Plan, codes: IntArray, trace: Mapping[str, IntArray]) -> None:
+    """The integers must be the file's. Raises Mismatch."""
+    result = oracle.check(plan.file, plan.imported, codes, trace)
     if result.near_ties:
         plan.events.note(f"{result.near_ties} of {result.vectors} vectors hold near-ties")
-    if plan.trained is None:
+
+
+def _check_trained(plan: Plan, tested: _Tested | None) -> None:
+    """The integers must be the trained network's, on every test sample. Raises Mismatch."""
+    if tested is None:
         return
-    with np.load(plan.trained.reference, allow_pickle=False) as reference:
-        real = reference["y"]
-    outputs = expected[: len(real)]
+    real, outputs = tested.reference.y, tested.outputs
     half_code = np.array([float(s) / 2 for s in plan.imported.tail.scale])
     wrong = np.argwhere(~(np.abs(real - plan.host.scores(outputs)) < half_code))
     if len(wrong):
@@ -249,14 +272,6 @@ def _check_reference(
             f"vector {at[0]}, output {at[1]}: {real[at]!r} in training, code {outputs[at]} here "
             f"({len(wrong)} of {real.size} outputs differ)"
         )
-
-
-def _test_codes(plan: Plan) -> IntArray | None:
-    """The test samples' codes, for a trained model."""
-    if plan.trained is None:
-        return None
-    with np.load(plan.trained.reference, allow_pickle=False) as reference:
-        return plan.host.quantize(reference["x"])
 
 
 def _given_data(plan: Plan, data: Path | None) -> Labelled | None:
@@ -279,31 +294,39 @@ def _given_data(plan: Plan, data: Path | None) -> Labelled | None:
 
 
 def _own_data(plan: Plan) -> Labelled:
-    """The model's own test split."""
-    assert plan.trained is not None
-    with np.load(plan.trained.reference, allow_pickle=False) as reference:
-        return Labelled(reference["x"], reference["labels"])
+    """The model's own test split. Raises UsageError where it has none."""
+    reference = plan.reference
+    assert reference is not None
+    if reference.labels is None:
+        raise UsageError(
+            f"{plan.name} is built with untrained=true and brings no data; give DATA=folder, .npz "
+            f"or .csv with labels, or train it"
+        )
+    return Labelled(reference.x, reference.labels)
 
 
-def _accuracies(plan: Plan, expected: IntArray, found: IntArray) -> dict[str, Metric]:
-    """Test accuracy of every stage; none for a model without data."""
+def _accuracies(plan: Plan, tested: _Tested | None, found: IntArray) -> dict[str, Metric]:
+    """Test accuracy of every stage, of the simulation on the samples that it ran; none for a model
+    without data."""
     trained = plan.trained
-    if trained is None:
+    if trained is None or tested is None or trained.float_accuracy is None:
         return {}
-    with np.load(trained.reference, allow_pickle=False) as reference:
-        labels, real = reference["labels"], reference["y"]
-    n, host = len(labels), plan.host
+    labels, host = tested.reference.labels, plan.host
+    assert labels is not None
     hits = round(trained.float_accuracy * trained.test_samples)
+    ran = labels[:SAMPLES]
     return {
         "float": _share("float", hits, trained.test_samples),
-        "quantized": _accuracy("quantized", real, labels),
-        "integer": _accuracy("integer", host.scores(expected[:n]), labels),
-        "simulation": _accuracy("simulation", host.scores(found[:n]), labels),
+        "quantized": _accuracy("quantized", tested.reference.y, labels),
+        "integer": _accuracy("integer", host.scores(tested.outputs), labels),
+        "simulation": _accuracy("simulation", host.scores(found[: len(ran)]), ran),
     }
 
 
-def _training_warnings(accuracy: dict[str, Metric]) -> list[str]:
-    """Says where quantization cost much of the network's accuracy."""
+def _training_warnings(plan: Plan, accuracy: dict[str, Metric]) -> list[str]:
+    """Says where there was no training, or quantization cost much of the network's accuracy."""
+    if plan.recipe is not None and plan.recipe.untrained:
+        return ["untrained: seeded random weights and inputs, there is no accuracy"]
     if not accuracy:
         return []
     lost = accuracy["float"].value - accuracy["quantized"].value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,27 @@ from numpy.typing import NDArray
 from flow.errors import UsageError
 
 MAX_ENTRIES = 1 << 30
-TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+class Part(Enum):
+    """The two splits, by the names of their files of images and labels."""
+
+    TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def is_idx_folder(folder: Path) -> bool:
     """Whether the folder holds a test split in idx files."""
-    return _find(folder, TEST_IMAGES) is not None
+    return _find(folder, Part.TEST.value[0]) is not None
 
 
-def read_idx_test(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(images (n, height, width) as floats from 0 to 1, labels (n,)) of the test split.
+def read_idx(folder: Path, part: Part) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(images (n, height, width) as floats from 0 to 1, labels (n,)) of one split.
 
     Raises:
         UsageError: a file is missing, or is no idx file of bytes.
     """
-    images, labels = (_read(folder, name) for name in (TEST_IMAGES, TEST_LABELS))
+    images, labels = (_read(folder, name) for name in part.value)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise UsageError(f"{folder}: {images.shape} images do not go with {labels.shape} labels")
     return images.astype(np.float32) / np.float32(255), labels.astype(np.int64)

@@ -25,8 +25,9 @@ from flow.onnx_file import OnnxFile, read
 from flow.ops import Shape
 from flow.options import unknown_name
 from flow.qat import recipe as recipes
+from flow.qat.data import Split, load
 from flow.qat.recipe import Recipe
-from flow.qat.result import Progress, TrainResult, finished
+from flow.qat.result import Progress, Reference, TrainResult, finished
 from flow.qtype import QType
 from flow.target import Target
 from models import MODELS
@@ -44,13 +45,15 @@ class Events:
 @dataclass(frozen=True)
 class Request:
     """What to compile: a model's name or a path to an .onnx file, a target's name, options as text,
-    and where results go (`out`: the artifact's own folder, otherwise one under `runs`)."""
+    where results go (`out`: the artifact's own folder, otherwise one under `runs`), and the folder
+    with the files of the model's data set, None for the usual places."""
 
     model: str
     target: str
     options: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     runs: Path = Path("reports/runs")
+    data: Path | None = None
 
 
 class Plan:
@@ -69,6 +72,10 @@ class Plan:
             self.name = _safe_name(self._given.stem)
             if "input" in options:
                 self.quantizer = read_input_type(options.pop("input"))
+            if request.data is not None:
+                raise UsageError(
+                    f"DATA={request.data}: {request.model} is trained already; DATA is for check"
+                )
         else:
             self.name = request.model
             self.recipe, options = _read_recipe(request.model, target, options)
@@ -87,15 +94,32 @@ class Plan:
         if self.recipe is None:
             return None
         folder = self.request.runs / "models" / f"{self.name}-{self.recipe.digest()[:8]}"
-        done = finished(self.recipe, folder)
+        split = self._given_split(self.recipe)
+        wanted = None if split is None else split.digest()
+        done = finished(self.recipe, folder, wanted)
         if done is not None:
             return done
         for package in packages.TRAINING:
             packages.require(package)
         with locked(folder, lambda: self.events.note("waiting for another training of this model")):
-            return finished(self.recipe, folder) or self._train(self.recipe, folder)
+            return finished(self.recipe, folder, wanted) or self._train(self.recipe, folder, split)
 
-    def _train(self, recipe: Recipe, folder: Path) -> TrainResult:
+    def _given_split(self, recipe: Recipe) -> Split | None:
+        """The data set in the folder that the user named."""
+        if self.request.data is None:
+            return None
+        if recipe.untrained:
+            raise UsageError(
+                f"DATA={self.request.data}: untrained=true takes no data; leave it out"
+            )
+        return load(recipe.data, recipe.input_shape, self.request.data)
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What the trained network gives on its test split; None for a model from a file."""
+        return None if self.trained is None else Reference.load(self.trained.reference)
+
+    def _train(self, recipe: Recipe, folder: Path, split: Split | None) -> TrainResult:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fast_hadamard_transform package not found")
             from flow.qat.train import train  # torch takes seconds to import
@@ -103,7 +127,7 @@ class Plan:
         with writing_to(folder):
             folder.mkdir(exist_ok=True)
             try:
-                return train(recipe, folder, self.events.training)
+                return train(recipe, folder, self.events.training, split)
             finally:
                 for part in folder.glob("*.part"):
                     part.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UsageError
-from flow.idx import is_idx_folder, read_idx_test
+from flow.idx import Part, is_idx_folder, read_idx
 
 MAX_BYTES = 4 << 30
 
@@ -58,7 +58,7 @@ def read_labelled(path: Path, shape: tuple[int, ...]) -> Labelled:
     """
     kind = path.suffix.lower()
     if path.is_dir() and is_idx_folder(path):
-        x, y = read_idx_test(path)
+        x, y = read_idx(path, Part.TEST)
     elif path.is_dir():
         x, y = read_array(path / "x.npy"), read_array(path / "y.npy")
     elif kind == ".npz":

@@ -21,7 +21,28 @@ def _digits_cnn() -> Recipe:
     return RECIPE
 
 
+def _digits_resnet() -> Recipe:
+    from models.digits_resnet import RECIPE
+
+    return RECIPE
+
+
+def _jet_mlp() -> Recipe:
+    from models.jet_mlp import RECIPE
+
+    return RECIPE
+
+
+def _mnist_cnn() -> Recipe:
+    from models.mnist_cnn import RECIPE
+
+    return RECIPE
+
+
 MODELS: dict[str, Callable[[], Recipe]] = {
     "digits_cnn": _digits_cnn,
     "digits_mlp": _digits_mlp,
+    "digits_resnet": _digits_resnet,
+    "jet_mlp": _jet_mlp,
+    "mnist_cnn": _mnist_cnn,
 }

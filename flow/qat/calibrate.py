@@ -19,19 +19,26 @@ _OCTAVES = 4  # power-of-two candidates: this many halvings below it
 
 @dataclass(frozen=True)
 class Range:
-    """Codes of a quantizer: 0 to 2^bits-1, or, when signed, the narrow -(2^(bits-1)-1) to it."""
+    """Codes of a quantizer: 0 to 2^bits-1, or, when signed, -2^(bits-1) to 2^(bits-1)-1; `narrow`
+    leaves out the lowest, so that the range is symmetric."""
 
     bits: int
     signed: bool
+    narrow: bool = False
 
     @property
     def highest(self) -> int:
-        """The largest code; the smallest is its negative, or 0."""
+        """The largest code."""
         return (1 << (self.bits - 1 if self.signed else self.bits)) - 1
+
+    @property
+    def lowest(self) -> int:
+        """The smallest code."""
+        return -self.highest - (not self.narrow) if self.signed else 0
 
     def divisor(self, kind: Scale) -> int:
         """What Brevitas divides its threshold by to get the scale."""
-        return self.highest + 1 if kind is Scale.PO2 else self.highest
+        return self.highest + 1 if kind is Scale.PO2 else max(self.highest, -self.lowest)
 
 
 def weight_scale(weight: Tensor, limits: Range, kind: Scale, granularity: Granularity) -> Tensor:
@@ -48,12 +55,12 @@ def weight_scale(weight: Tensor, limits: Range, kind: Scale, granularity: Granul
 
 
 def activation_scale(y: Tensor, limits: Range, kind: Scale) -> Tensor:
-    """The scale, shape (), for samples y >= 0 of any shape."""
+    """The scale, shape (), for samples of any shape; y >= 0 unless the codes are signed."""
     return _best_scale(y.reshape(1, -1), limits, kind).reshape(())
 
 
 def input_scale(x: Tensor, limits: Range, kind: Scale) -> Tensor:
-    """The smallest scale, shape (), that clips no network input x >= 0 of any shape."""
+    """The smallest scale, shape (), that clips no network input of any shape."""
     return _widest_scale(x.reshape(1, -1), limits, kind).float().reshape(())
 
 
@@ -74,12 +81,11 @@ def _best_scale(rows: Tensor, limits: Range, kind: Scale) -> Tensor:
         shrinks = [2.0**-step for step in range(_OCTAVES)]
     else:
         shrinks = [1.0 - step / (_FRACTIONS * 1.25) for step in range(_FRACTIONS)]
-    low = -limits.highest if limits.signed else 0
     best = widest.clone()
     least = torch.full_like(widest, math.inf)
     for shrink in shrinks:
         scale = widest * shrink
-        codes = torch.clamp(torch.round(rows / scale[:, None]), low, limits.highest)
+        codes = torch.clamp(torch.round(rows / scale[:, None]), limits.lowest, limits.highest)
         error = ((codes * scale[:, None] - rows) ** 2).sum(1)
         better = error < least
         best = torch.where(better, scale, best)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from flow.artifact import replace_bytes
-from flow.qat.recipe import Recipe
 from flow.qat.result import METHOD, Epoch, Phase
 
 CHECKPOINT = "checkpoint.pt"
@@ -61,14 +60,14 @@ class Checkpoint:
     seconds: float
 
 
-def save(checkpoint: Checkpoint, recipe: Recipe, folder: Path) -> None:
-    """Replace the folder's checkpoint.
+def save(checkpoint: Checkpoint, identity: str, folder: Path) -> None:
+    """Replace the folder's checkpoint; `identity` names the recipe and the data.
 
     Raises:
         OSError: the folder cannot be written.
     """
     plain = {
-        "digest": recipe.digest(),
+        "identity": identity,
         "method": METHOD,
         "phase": checkpoint.phase.value,
         "epoch": checkpoint.epoch,
@@ -87,8 +86,9 @@ def save(checkpoint: Checkpoint, recipe: Recipe, folder: Path) -> None:
     replace_bytes(folder / CHECKPOINT, content.getvalue())
 
 
-def load(recipe: Recipe, folder: Path) -> Checkpoint | None:
-    """The folder's checkpoint of this very recipe; None, with a warning, if it is not usable."""
+def load(identity: str, folder: Path) -> Checkpoint | None:
+    """The folder's checkpoint of this very recipe and data; None, with a warning, if it is not
+    usable."""
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -99,8 +99,8 @@ def load(recipe: Recipe, folder: Path) -> Checkpoint | None:
         if damaged is not None:
             raise ValueError(f"checksum of {damaged} is wrong")
         plain = torch.load(path, map_location="cpu", weights_only=True)
-        if (plain["digest"], plain["method"]) != (recipe.digest(), METHOD):
-            _log.warning("%s belongs to another recipe or version: starting over", path)
+        if (plain["identity"], plain["method"]) != (identity, METHOD):
+            _log.warning("%s belongs to another recipe, data or version: starting over", path)
             return None
         return _from_plain(plain)
     except (

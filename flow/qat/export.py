@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 
@@ -11,31 +12,33 @@ import torch
 from brevitas.export import export_qonnx
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
-from torch import nn
 
 from flow.artifact import replace_bytes
-from flow.qat import data
-from flow.qat.network import frozen, input_codes
-from flow.qat.recipe import Recipe
+from flow.qat.data import Split
+from flow.qat.network import Network, frozen, input_codes
+from flow.qat.recipe import INPUT, Recipe
 from flow.qat.result import MODEL, REFERENCE
 
+CHUNK = 1000  # samples at a time
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"
 # What follows the value among the inputs of QONNX's Quant, in order.
 QUANT_CONSTANTS = ("scale", "zero_point", "bits")
 
 
-def export(network: nn.Sequential, recipe: Recipe, folder: Path) -> Path:
+def export(network: Network, recipe: Recipe, split: Split, folder: Path) -> Path:
     """Write `model.onnx` and `reference.npz` into `folder`; returns the model's path.
 
     The model's input is `x` (1, *input_shape) float32, its output `y` (1, classes) float32; the
     batch is 1 because QONNX's executor refuses a symbolic one (its ChangeBatchSize sets another).
     The same weights give the same bytes. The reference holds the test split: `x`
-    (n, *input_shape) float32, `labels` (n,) int64, and `y` (n, classes) float64, the outputs of
-    the float32 constants of the file evaluated in float64, behind input codes rounded in float32.
+    (n, *input_shape) float32, `labels` (n,) int64 unless the recipe is untrained, and `y`
+    (n, classes) float64, the outputs of the float32 constants of the file evaluated in float64,
+    behind input codes rounded in float32.
 
     Args:
         network: what `quantized_network` made, trained; it is not changed.
+        split: the data, each sample of the recipe's input shape.
 
     Raises:
         FlowError: a scale, weight or bias is not a usable number; the layer is named.
@@ -52,7 +55,7 @@ def export(network: nn.Sequential, recipe: Recipe, folder: Path) -> Path:
         keep_initializers_as_inputs=False,
     )
     # Also when exporting to memory Brevitas leaves handlers behind: the reference starts afresh.
-    reference = _reference(frozen(network, sample), recipe)
+    reference = _reference(frozen(network, sample), recipe, split)
     replace_bytes(folder / MODEL, _tidy(model).SerializeToString(deterministic=True))
     replace_bytes(folder / REFERENCE, reference)
     return folder / MODEL
@@ -70,13 +73,13 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     renamed = {OUTPUT_NAME: OUTPUT_NAME}
     used: dict[str, onnx.TensorProto] = {}
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type == "Identity" and node.input[0] in constants:
             # The exporter shares equal constants this way; here each node gets its own.
             constants[node.output[0]] = constants[node.input[0]]
             continue
-        name = _node_name(node)
+        name = _node_name(node, {made.name for made in nodes})
         inputs = []
         for index, source in enumerate(node.input):
             if source not in constants:
@@ -121,22 +124,31 @@ def _constant_name(node: onnx.NodeProto, name: str, index: int) -> str:
     return f"{name}.{QUANT_CONSTANTS[index - 1]}"
 
 
-def _node_name(node: onnx.NodeProto) -> str:
-    """From the exporter's `/fc1/weight_quant/export_handler/Quant` to `fc1.weight_quant`."""
+def _node_name(node: onnx.NodeProto, taken: set[str]) -> str:
+    """From the exporter's `/fc1/weight_quant/export_handler/Quant` to `fc1.weight_quant`; a
+    module's first other node has the module's name, the next ones also their operation's."""
     module, *rest = node.name.strip("/").split("/")
     if node.op_type == "Quant":
         return f"{module}.{rest[0]}"
-    if node.op_type == "Relu":
-        return f"{module}.relu"
+    if node.op_type == "Relu" or module in taken:
+        return f"{module}.{node.op_type.lower()}"
     return module
 
 
-def _reference(fixed: nn.Sequential, recipe: Recipe) -> bytes:
-    split = data.load(recipe.data, recipe.input_shape)
-    codes, scale = input_codes(fixed, torch.from_numpy(split.test_x))
-    with torch.no_grad():
-        # Codes come from float32, as the file says; from here on in float64.
-        y = fixed.double()(codes.double() * scale.double())
+def _reference(fixed: Network, recipe: Recipe, split: Split) -> bytes:
+    outputs = []
+    body: Network | None = None
+    for x in torch.split(torch.from_numpy(split.test_x), CHUNK):
+        codes, scale = input_codes(fixed, x)
+        if body is None:
+            body = copy.deepcopy(fixed).double()
+        with torch.no_grad():
+            # Codes come from float32, as the file says, and stay; from here on in float64.
+            *_, y = body.values(codes.double() * scale.double(), begin=INPUT).values()
+        outputs.append(y)
     content = io.BytesIO()
-    np.savez(content, x=split.test_x, y=y.numpy(), labels=split.test_y)
+    arrays = {"x": split.test_x, "y": torch.cat(outputs).numpy()}
+    if not recipe.untrained:
+        arrays["labels"] = split.test_y
+    np.savez_compressed(content, **arrays)
     return content.getvalue()

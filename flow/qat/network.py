@@ -1,13 +1,14 @@
 """The two networks of a recipe: the float twin, and the Brevitas network that starts from it.
 
-Both are flat `Sequential`s whose module names carry the recipe's layer names: `fc1`, `fc1_bn`,
-`fc1_act`; the input's quantizer is `input`. The quantized network holds no BatchNorm: it is merged
-into weights and bias before quantization, so that what is trained is what is exported.
+Module names carry the recipe's layer names: `fc1`, `fc1_bn`, `fc1_act`; the input's quantizer is
+`input`. The quantized network holds no BatchNorm: it is merged into weights and bias before
+quantization, so that what is trained is what is exported.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from brevitas.core.function_wrapper.ops_ste import RoundSte
 from brevitas.inject.enum import RestrictValueType, ScalingImplType
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
 from brevitas.quant.fixed_point import (
+    Int8ActPerTensorFixedPoint,
     Int8WeightPerChannelFixedPoint,
     Int8WeightPerTensorFixedPoint,
     Uint8ActPerTensorFixedPoint,
 )
 from brevitas.quant.scaled_int import (
+    Int8ActPerTensorFloat,
     Int8WeightPerChannelFloat,
     Int8WeightPerTensorFloat,
     Int32Bias,
@@ -29,9 +32,25 @@ from torch import Tensor, nn
 
 from flow.errors import FlowError, UsageError
 from flow.qat.calibrate import Range, activation_scale, input_scale, weight_scale
-from flow.qat.recipe import Conv, Dense, Flatten, Granularity, MaxPool, Recipe, Scale
+from flow.qat.modules import Mean, Standardize, Sum
+from flow.qat.recipe import (
+    INPUT,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Granularity,
+    Layer,
+    MaxPool,
+    Quantized,
+    Recipe,
+    Scale,
+    Weighted,
+)
 
-INPUT = "input"
+STANDARDIZE = "standardize"
+CALIBRATION = 2048  # samples from which the ranges of input and activations come
 
 _WEIGHT_QUANT = {
     (Scale.PO2, Granularity.TENSOR): Int8WeightPerTensorFixedPoint,
@@ -39,13 +58,83 @@ _WEIGHT_QUANT = {
     (Scale.FLOAT, Granularity.TENSOR): Int8WeightPerTensorFloat,
     (Scale.FLOAT, Granularity.CHANNEL): Int8WeightPerChannelFloat,
 }
-_ACT_QUANT = {Scale.PO2: Uint8ActPerTensorFixedPoint, Scale.FLOAT: Uint8ActPerTensorFloat}
+# By kind of scale, and whether signed.
+_ACT_QUANT = {
+    (Scale.PO2, False): Uint8ActPerTensorFixedPoint,
+    (Scale.PO2, True): Int8ActPerTensorFixedPoint,
+    (Scale.FLOAT, False): Uint8ActPerTensorFloat,
+    (Scale.FLOAT, True): Int8ActPerTensorFloat,
+}
+
+Before = Callable[[str, nn.Module, tuple[Any, ...]], None]
 
 
-def float_network(recipe: Recipe) -> nn.Sequential:
+class Network(nn.Module):
+    """Modules in order, each on the outputs of those that it names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sources: dict[str, tuple[str, ...]] = {}
+        self._ends: dict[str, str] = {}
+
+    def append(self, layer: str, name: str, module: nn.Module, *sources: str) -> None:
+        """Add `module` as `name`, now the last one of the layer `layer`. Its inputs are the outputs
+        of the layers `sources`; none for the network's own input.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        if name in self._sources:
+            raise UsageError(
+                f"layer {layer}: two modules of the network would be called {name}; rename the "
+                f"layer (every layer X also uses X_bn and X_act, the input uses {INPUT!r} and "
+                f"{STANDARDIZE!r})"
+            )
+        self._sources[name] = tuple(self._ends[source] for source in sources)
+        self._ends[layer] = name
+        self.add_module(name, module)
+
+    def replace(self, name: str, module: nn.Module) -> None:
+        """Put `module` in the place of the one called `name`."""
+        setattr(self, name, module)
+
+    def remove(self, name: str) -> None:
+        """Take out a module with one input: what took its output takes its input."""
+        delattr(self, name)
+        (source,) = self._sources.pop(name)
+        for other, sources in self._sources.items():
+            self._sources[other] = tuple(source if s == name else s for s in sources)
+        for layer, end in self._ends.items():
+            if end == name:
+                self._ends[layer] = source
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (n, classes) for samples x (n, *input_shape)."""
+        *_, y = self.values(x).values()
+        return y  # type: ignore[no-any-return]
+
+    def values(
+        self, x: Any, before: Before = lambda *_: None, begin: str | None = None
+    ) -> dict[str, Any]:
+        """Every module's output by its name, in order; `before` sees each module's name, the module
+        and its inputs before it runs. With `begin`, x is the input of that module, and what stands
+        before it does not run."""
+        found: dict[str, Any] = {}
+        for name, module in self.named_children():
+            if begin is not None and begin not in found and name != begin:
+                continue
+            sources = () if name == begin else self._sources[name]
+            inputs = tuple(found[source] for source in sources) or (x,)
+            before(name, module, inputs)
+            found[name] = module(*inputs)
+        return found
+
+
+def float_network(recipe: Recipe, standardize: Standardize | None = None) -> Network:
     """The float twin, randomly initialised from torch's current generator.
 
-    Input (n, *recipe.input_shape) float, output (n, classes) float.
+    Input (n, *recipe.input_shape) float, output (n, classes) float. `standardize` is needed where
+    the recipe asks for it.
 
     Raises:
         UsageError: the layers do not fit each other, two modules would share a name, or the last
@@ -55,31 +144,36 @@ def float_network(recipe: Recipe) -> nn.Sequential:
         raise UsageError(
             f"model {recipe.name}: the last layer must be Dense, with one output per class"
         )
-    rows = {row.name: row for row in recipe.summary()}
-    network = nn.Sequential()
-    shape = recipe.input_shape
-    for index, layer in enumerate(recipe.layers):
-        last = index == len(recipe.layers) - 1
-        if isinstance(layer, Dense | Conv):
+    shapes = {INPUT: recipe.input_shape}
+    network = Network()
+    _begin(network, recipe, standardize)
+    for layer, row in zip(recipe.layers, recipe.summary(), strict=True):
+        sources = recipe.sources(layer)
+        width = shapes[sources[0]][0]
+        shapes[layer.name] = row.output_shape
+        last = layer is recipe.layers[-1]
+        if isinstance(layer, Weighted):
             # BatchNorm has its own offset, so a bias before it would be dead weight.
-            _add(network, layer.name, _float_layer(layer, shape[0], bias=last))
-            if not last:
-                width = rows[layer.name].output_shape[0]
-                norm = nn.BatchNorm2d(width) if isinstance(layer, Conv) else nn.BatchNorm1d(width)
-                _add(network, _norm_name(layer.name), norm)
-                _add(network, _act_name(layer.name), nn.ReLU())
+            module: nn.Module = _float_layer(layer, width, bias=last)
         else:
-            _add(network, layer.name, _shape_layer(layer))
-        shape = rows[layer.name].output_shape
+            module = _plain_layer(layer)
+        network.append(layer.name, layer.name, module, *sources)
+        if isinstance(layer, Weighted) and not last:
+            channels = row.output_shape[0]
+            norm = nn.BatchNorm2d if isinstance(layer, Conv) else nn.BatchNorm1d
+            network.append(layer.name, _norm_name(layer.name), norm(channels), layer.name)
+        if _rectified(layer) and not last:
+            network.append(layer.name, _act_name(layer.name), nn.ReLU(), layer.name)
     return network
 
 
-def quantized_network(recipe: Recipe, twin: nn.Sequential, x: Tensor) -> nn.Sequential:
+def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
     """The Brevitas network, with weights, biases and scales that start from the float twin.
 
     Args:
         twin: what `float_network(recipe)` made, trained; it is not changed.
-        x: (n, *recipe.input_shape), samples from which the input's and activations' ranges come.
+        x: (n, *recipe.input_shape), samples from which the input's and activations' ranges come;
+            the first CALIBRATION of them are used, and all of them for the input's.
 
     Returns:
         A network with the same input and output as the twin.
@@ -88,35 +182,38 @@ def quantized_network(recipe: Recipe, twin: nn.Sequential, x: Tensor) -> nn.Sequ
         UsageError: the layers do not fit each other, or two modules would share a name.
     """
     merged = merge_batchnorm(recipe, twin)
-    network = nn.Sequential()
-    _add(network, INPUT, _input_quantizer(recipe, x))
+    standardize = getattr(merged, STANDARDIZE, None)
+    network = Network()
     with torch.no_grad():
-        for index, layer in enumerate(recipe.layers):
-            module = merged.get_submodule(layer.name)
-            x = module(x)
-            if not isinstance(layer, Dense | Conv):
-                _add(network, layer.name, _shape_layer(layer))
-                continue
-            _add(network, layer.name, _quantized_layer(recipe, layer, module))
-            if index < len(recipe.layers) - 1:
-                x = torch.relu(x)
-                _add(network, _act_name(layer.name), _activation(recipe, layer.name, x))
+        outputs = merged.values(x[:CALIBRATION])
+        start = x if standardize is None else standardize(x)
+        _begin(network, recipe, standardize, _input_quantizer(recipe, start))
+        for layer in recipe.layers:
+            sources = recipe.sources(layer)
+            if isinstance(layer, Weighted):
+                module = _quantized_layer(recipe, layer, merged.get_submodule(layer.name))
+            else:
+                module = _plain_layer(layer)
+            network.append(layer.name, layer.name, module, *sources)
+            if isinstance(layer, Quantized) and layer is not recipe.layers[-1]:
+                name = _act_name(layer.name)
+                y = outputs[name if name in outputs else layer.name]
+                network.append(layer.name, name, _activation(recipe, layer, y), layer.name)
     return network
 
 
-def merge_batchnorm(recipe: Recipe, twin: nn.Sequential) -> nn.Sequential:
+def merge_batchnorm(recipe: Recipe, twin: Network) -> Network:
     """A copy of the float twin in eval mode with every BatchNorm merged into its layer.
 
     Module names are the twin's; the merged network has no BatchNorm modules, every weighted layer
     has a bias. Same function up to float32 rounding.
     """
-    merged = nn.Sequential()
+    merged = copy.deepcopy(twin)
     for layer in recipe.layers:
-        module: Any = twin.get_submodule(layer.name)
         norm: Any = getattr(twin, _norm_name(layer.name), None)
-        if norm is None or not isinstance(layer, Dense | Conv):
-            _add(merged, layer.name, copy.deepcopy(module))
+        if norm is None or not isinstance(layer, Weighted):
             continue
+        module: Any = twin.get_submodule(layer.name)
         # float64, so that merging adds no error beyond one final rounding.
         gain = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
         weight = module.weight.detach().double()
@@ -124,12 +221,12 @@ def merge_batchnorm(recipe: Recipe, twin: nn.Sequential) -> nn.Sequential:
         with torch.no_grad():
             fused.weight.copy_(weight * gain.reshape(-1, *[1] * (weight.ndim - 1)))
             fused.bias.copy_(norm.bias.double() - norm.running_mean.double() * gain)
-        _add(merged, layer.name, fused)
-        _add(merged, _act_name(layer.name), nn.ReLU())
+        merged.replace(layer.name, fused)
+        merged.remove(_norm_name(layer.name))
     return merged.eval()
 
 
-def frozen(network: nn.Sequential, x: Tensor) -> nn.Sequential:
+def frozen(network: Network, x: Tensor) -> Network:
     """A copy in eval mode whose constants are exactly what a file can hold.
 
     Every scale becomes a float32 constant, and every weight and bias the float32 value of
@@ -144,30 +241,31 @@ def frozen(network: nn.Sequential, x: Tensor) -> nn.Sequential:
         FlowError: a scale or a bias is not a usable number; the layer is named.
     """
     copied = copy.deepcopy(network).eval()
-    signal: Any = x
-    module: Any
     with torch.no_grad():
-        for name, module in copied.named_children():
-            quantizer = _tensor_quant(module)
-            if quantizer is not None:
-                quantizer.scaling_impl = _FixedScale(_scale_of(name, module))
-            if isinstance(module, QuantLinear | QuantConv2d):
-                weight = module.quant_weight()
-                module.weight.copy_(weight.value)
-                module.bias.copy_(module.bias_quant(module.bias, signal, weight).value)
-                _require_finite(name, "weights", module.weight)
-                _require_finite(name, "bias", module.bias)
-            signal = module(signal)
+        copied.values(x, _freeze)
     return copied
 
 
-def input_codes(network: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+def _freeze(name: str, module: Any, inputs: tuple[Any, ...]) -> None:
+    quantizer = _tensor_quant(module)
+    if quantizer is not None:
+        quantizer.scaling_impl = _FixedScale(_scale_of(name, module))
+    if isinstance(module, QuantLinear | QuantConv2d):
+        weight = module.quant_weight()
+        module.weight.copy_(weight.value)
+        module.bias.copy_(module.bias_quant(module.bias, inputs[0], weight).value)
+        _require_finite(name, "weights", module.weight)
+        _require_finite(name, "bias", module.bias)
+
+
+def input_codes(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
     """The codes of samples x (n, *input_shape) float32, as int64 of that shape, and their scale.
 
     `network` is a `frozen` one; the codes are what its input quantizer computes in float32.
     """
+    standardize = getattr(network, STANDARDIZE, None)
     with torch.no_grad():
-        quantized = network.get_submodule(INPUT)(x)
+        quantized = network.get_submodule(INPUT)(x if standardize is None else standardize(x))
     return quantized.int(float_datatype=False).long(), quantized.scale
 
 
@@ -215,13 +313,19 @@ class _FixedScale(nn.Module):
         return self.scale
 
 
-def _add(network: nn.Sequential, name: str, module: nn.Module) -> None:
-    if name in dict(network.named_children()):
-        raise UsageError(
-            f"layer {name}: two modules of the network would have this name; rename the layer "
-            f"(every layer X also uses X_bn and X_act, the input uses {INPUT!r})"
-        )
-    network.add_module(name, module)
+def _begin(
+    network: Network,
+    recipe: Recipe,
+    standardize: Standardize | None,
+    quantizer: nn.Module | None = None,
+) -> None:
+    """What stands before the first layer; the float twin has no quantizer there."""
+    if recipe.standardize != (standardize is not None):
+        raise ValueError(f"standardize={recipe.standardize}, but {standardize} was given")
+    if standardize is not None:
+        network.append(INPUT, STANDARDIZE, copy.deepcopy(standardize))
+    source = () if standardize is None else (INPUT,)
+    network.append(INPUT, INPUT, quantizer or nn.Identity(), *source)
 
 
 def _norm_name(layer: str) -> str:
@@ -232,13 +336,22 @@ def _act_name(layer: str) -> str:
     return f"{layer}_act"
 
 
+def _rectified(layer: Layer) -> bool:
+    """Whether the layer's own quantizer stands behind a ReLU."""
+    return isinstance(layer, Dense | Add) or (isinstance(layer, Conv) and layer.relu)
+
+
 def _float_layer(layer: Dense | Conv, width: int, bias: bool) -> nn.Linear | nn.Conv2d:
     if isinstance(layer, Dense):
         return nn.Linear(width, layer.features, bias=bias)
     return nn.Conv2d(width, layer.channels, layer.kernel, layer.stride, layer.padding, bias=bias)
 
 
-def _shape_layer(layer: MaxPool | Flatten) -> nn.Module:
+def _plain_layer(layer: Add | MaxPool | GlobalPool | Flatten) -> nn.Module:
+    if isinstance(layer, Add):
+        return Sum()
+    if isinstance(layer, GlobalPool):
+        return Mean()
     if isinstance(layer, MaxPool):
         return nn.MaxPool2d(layer.kernel)
     return nn.Flatten()
@@ -250,22 +363,25 @@ def _log_scaling(scale: Scale) -> RestrictValueType:
 
 
 def _input_quantizer(recipe: Recipe, x: Tensor) -> nn.Module:
-    limits = Range(recipe.input_bits, signed=False)
+    limits = Range(recipe.input_bits, signed=recipe.standardize)
+    # Standardized features have long tails: clipping the far ends costs less than coarse steps.
+    pick = activation_scale if recipe.standardize else input_scale
     module: nn.Module = QuantIdentity(
-        act_quant=_ACT_QUANT[recipe.scale],
+        act_quant=_ACT_QUANT[recipe.scale, limits.signed],
         bit_width=recipe.input_bits,
         scaling_impl_type=ScalingImplType.CONST,
-        scaling_init=input_scale(x, limits, recipe.scale) * limits.divisor(recipe.scale),
+        scaling_init=pick(x, limits, recipe.scale) * limits.divisor(recipe.scale),
         return_quant_tensor=True,
     )
     return module
 
 
-def _activation(recipe: Recipe, layer: str, y: Tensor) -> nn.Module:
-    bits = recipe.bits(layer, "act_bits")
-    limits = Range(bits, signed=False)
-    module: nn.Module = QuantReLU(
-        act_quant=_ACT_QUANT[recipe.scale],
+def _activation(recipe: Recipe, layer: Layer, y: Tensor) -> nn.Module:
+    bits = recipe.bits(layer.name, "act_bits")
+    limits = Range(bits, signed=recipe.signed(layer.name))
+    kind = QuantReLU if _rectified(layer) else QuantIdentity
+    module: nn.Module = kind(
+        act_quant=_ACT_QUANT[recipe.scale, limits.signed],
         bit_width=bits,
         scaling_impl_type=ScalingImplType.PARAMETER,
         restrict_scaling_type=_log_scaling(recipe.scale),
@@ -278,7 +394,7 @@ def _activation(recipe: Recipe, layer: str, y: Tensor) -> nn.Module:
 
 def _quantized_layer(recipe: Recipe, layer: Dense | Conv, source: Any) -> nn.Module:
     bits = recipe.bits(layer.name, "weight_bits")
-    limits = Range(bits, signed=True)
+    limits = Range(bits, signed=True, narrow=True)
     scale = weight_scale(source.weight.detach(), limits, recipe.scale, recipe.granularity)
     settings: dict[str, Any] = {
         "bias": True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -48,13 +49,25 @@ class Dense:
 
 @dataclass(frozen=True)
 class Conv:
-    """2-D convolution with bias and a square kernel, followed by a quantized ReLU."""
+    """2-D convolution with bias and a square kernel, followed by a quantized ReLU, or, without
+    `relu`, by a signed quantizer. Its input is the layer `source`, None for the one before it."""
 
     name: str
     channels: int
     kernel: int
     stride: int = 1
     padding: int = 0
+    relu: bool = True
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Add:
+    """The sum of the layer before it and the layer `other`, of the same shape, each on a scale of
+    its own; followed by a quantized ReLU."""
+
+    name: str
+    other: str
 
 
 @dataclass(frozen=True)
@@ -66,19 +79,30 @@ class MaxPool:
 
 
 @dataclass(frozen=True)
+class GlobalPool:
+    """Mean over height and width, (C, H, W) to (C,), quantized again."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Flatten:
     """(C, H, W) to (C*H*W,), channel first."""
 
     name: str
 
 
-Layer = Dense | Conv | MaxPool | Flatten
+Layer = Dense | Conv | Add | MaxPool | GlobalPool | Flatten
+Weighted = Dense | Conv
+Quantized = Dense | Conv | Add | GlobalPool  # their outputs get a quantizer of their own
+
+INPUT = "input"  # what a layer's source is called that takes the network's input
 
 
 @dataclass(frozen=True)
 class LayerBits:
     """Shape and bits of one layer as built: `weight`, `bias` None where there are none, `act` None
-    where the output stays an accumulator."""
+    where the output has no quantizer of its own."""
 
     name: str
     kind: str
@@ -96,9 +120,12 @@ LAYER_FIELDS = ("weight_bits", "bias_bits", "act_bits")
 class Recipe:
     """A trainable model. Every int, float and Enum field can be set from OPTS.
 
-    `input_shape` is without the batch, (C, H, W) or (features,). `overrides` holds
-    (layer, field, value) triples with fields from LAYER_FIELDS. `augment` is the strength of random
-    shifts, rotations and scalings of training images, 0 for none.
+    `input_shape` is without the batch, (C, H, W) or (features,). With `standardize` every feature
+    is shifted and scaled on the host to mean 0 and deviation 1 of the training data, and quantized
+    signed; without, inputs must not be negative. `overrides` holds (layer, field, value) triples
+    with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
+    scalings of training images, 0 for none. `untrained` takes seeded random weights and inputs
+    instead of training, where only the hardware matters: there is no accuracy then.
     """
 
     name: str
@@ -116,6 +143,8 @@ class Recipe:
     batch_size: int = 64
     learning_rate: float = 3e-3
     augment: float = 0.0
+    standardize: bool = False
+    untrained: bool = False
     seed: int = 0
     overrides: tuple[tuple[str, str, int], ...] = ()
 
@@ -129,12 +158,14 @@ class Recipe:
         require_range("learning_rate", self.learning_rate, 1e-9, 10)
         require_range("augment", self.augment, 0, 4)
         require_range("seed", self.seed, 0, 2**32 - 1)
-        weighted = {layer.name for layer in self.layers if isinstance(layer, Dense | Conv)}
+        weighted = {layer.name for layer in self.layers if isinstance(layer, Weighted)}
+        quantized = {layer.name for layer in self.layers if isinstance(layer, Quantized)}
         for layer, field, value in self.overrides:
-            if layer not in weighted:
-                raise unknown_name("layer", layer, weighted)
             if field not in LAYER_FIELDS:
                 raise unknown_name("layer option", field, LAYER_FIELDS)
+            known = quantized if field == "act_bits" else weighted
+            if layer not in known:
+                raise unknown_name("layer", layer, known)
             if field == "act_bits" and layer == self.layers[-1].name:
                 raise UsageError(
                     f"option {layer}.act_bits: the last layer's output stays an accumulator, "
@@ -149,18 +180,48 @@ class Recipe:
                 return value
         return int(getattr(self, field))
 
+    def sources(self, layer: Layer) -> tuple[str, ...]:
+        """The names of the layers whose outputs `layer` takes; INPUT is the network's input."""
+        index = self.layers.index(layer)
+        before = self.layers[index - 1].name if index else INPUT
+        if isinstance(layer, Conv) and layer.source is not None:
+            return (layer.source,)
+        if isinstance(layer, Add):
+            return (before, layer.other)
+        return (before,)
+
+    def signed(self, name: str) -> bool:
+        """Whether the layer `name`, or INPUT, can have negative outputs."""
+        if name == INPUT:
+            return self.standardize
+        (layer,) = (layer for layer in self.layers if layer.name == name)
+        if isinstance(layer, Conv):
+            return not layer.relu
+        if isinstance(layer, Dense | Add):
+            return layer is self.layers[-1]
+        return self.signed(self.sources(layer)[0])
+
     def summary(self) -> tuple[LayerBits, ...]:
         """Shapes and bits of every layer, in order; needs no torch.
 
         Raises:
-            UsageError: a layer does not fit its input's shape.
+            UsageError: a layer does not fit its input's shape, or takes its input from a layer that
+                does not stand before it.
         """
-        shape = self.input_shape
+        shapes = {INPUT: self.input_shape}
         rows = []
         for index, layer in enumerate(self.layers):
-            shape = _output_shape(layer, shape)
-            weighted = isinstance(layer, Dense | Conv)
-            last = index == len(self.layers) - 1
+            sources = self.sources(layer)
+            for source in sources:
+                if source not in shapes:
+                    raise UsageError(
+                        f"layer {layer.name}: its input {source!r} must be one of the layers "
+                        f"before it: {', '.join(shapes)}"
+                    )
+            shape = _output_shape(layer, [shapes[source] for source in sources])
+            shapes[layer.name] = shape
+            weighted = isinstance(layer, Weighted)
+            requantized = isinstance(layer, Quantized) and index < len(self.layers) - 1
             rows.append(
                 LayerBits(
                     name=layer.name,
@@ -168,7 +229,7 @@ class Recipe:
                     output_shape=shape,
                     weight=self.bits(layer.name, "weight_bits") if weighted else None,
                     bias=self.bits(layer.name, "bias_bits") if weighted else None,
-                    act=self.bits(layer.name, "act_bits") if weighted and not last else None,
+                    act=self.bits(layer.name, "act_bits") if requantized else None,
                 )
             )
         return tuple(rows)
@@ -227,19 +288,25 @@ def _require_bits(name: str, field: str, value: int) -> None:
     require_range(name, value, low, high)
 
 
-def _output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _output_shape(layer: Layer, inputs: list[tuple[int, ...]]) -> tuple[int, ...]:
+    shape = inputs[0]
     if isinstance(layer, Dense):
         if len(shape) != 1:
             raise UsageError(f"layer {layer.name}: Dense needs a flat input, not {shape}")
         return (layer.features,)
     if isinstance(layer, Flatten):
-        size = 1
-        for extent in shape:
-            size *= extent
-        return (size,)
+        return (math.prod(shape),)
+    if isinstance(layer, Add):
+        if inputs[1] != shape:
+            raise UsageError(
+                f"layer {layer.name}: its inputs must have one shape, not {shape} and {inputs[1]}"
+            )
+        return shape
     if len(shape) != 3:
         raise UsageError(f"layer {layer.name}: needs a (C, H, W) input, not {shape}")
     channels, height, width = shape
+    if isinstance(layer, GlobalPool):
+        return (channels,)
     if isinstance(layer, Conv):
         channels = layer.channels
         height, width = (

@@ -13,7 +13,10 @@ import logging
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flow.artifact import replace_bytes
 from flow.qat.recipe import Recipe
@@ -23,7 +26,7 @@ MODEL = "model.onnx"
 REFERENCE = "reference.npz"
 
 # Raise it when the same recipe would train to something else: finished folders are then redone.
-METHOD = 1
+METHOD = 2
 
 _log = logging.getLogger(__name__)
 
@@ -62,17 +65,19 @@ class Epoch:
 class TrainResult:
     """A finished training; accuracies (0 to 1) are measured on the test split.
 
-    `float_accuracy` is the float twin's, `accuracy` that of the reference outputs. `best_epoch` is
-    the epoch of the quantized phase whose weights were kept. `seconds` is the time spent training,
-    over all interrupted runs.
+    `float_accuracy` is the float twin's, `accuracy` that of the reference outputs; both are None
+    for a network that was only initialised. `best_epoch` is the epoch of the quantized phase whose
+    weights were kept, 0 for the initial ones. `seconds` is the time spent training, over all
+    interrupted runs. `data` is the sha256 of the samples and labels.
     """
 
     folder: Path
     recipe: str
     digest: str
+    data: str
     seed: int
-    float_accuracy: float
-    accuracy: float
+    float_accuracy: float | None
+    accuracy: float | None
     test_samples: int
     best_epoch: int
     seconds: float
@@ -86,12 +91,30 @@ class TrainResult:
 
     @property
     def reference(self) -> Path:
-        """The .npz with test inputs `x`, float64 outputs `y` and `labels`."""
+        """The .npz that `Reference` reads."""
         return self.folder / REFERENCE
 
 
-def finished(recipe: Recipe, folder: Path) -> TrainResult | None:
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The test split: x (n, *input_shape) float32, the float64 outputs y (n, classes), and labels
+    (n,), None for a network that was not trained."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """From the file that training wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = arrays["labels"] if "labels" in arrays else None
+            return cls(arrays["x"], arrays["y"], labels)
+
+
+def finished(recipe: Recipe, folder: Path, data: str | None = None) -> TrainResult | None:
     """The result of this very recipe when `folder` holds it complete and unchanged, else None.
+    With `data`, also None unless it was trained on the data with this sha256.
 
     A damaged or altered folder is logged as a warning; it is not an error, as training again
     repairs it.
@@ -102,6 +125,9 @@ def finished(recipe: Recipe, folder: Path) -> TrainResult | None:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if (fields["digest"], fields["method"]) != (recipe.digest(), METHOD):
+            return None
+        if data is not None and fields["data"] != data:
+            _log.warning("%s was trained on other data: training again", folder)
             return None
         hashes = {name: str(fields["sha256"][name]) for name in (MODEL, REFERENCE)}
         result = _from_json(folder, fields)
@@ -137,9 +163,10 @@ def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:
         folder=folder,
         recipe=str(fields["recipe"]),
         digest=str(fields["digest"]),
+        data=str(fields["data"]),
         seed=int(fields["seed"]),
-        float_accuracy=float(fields["float_accuracy"]),
-        accuracy=float(fields["accuracy"]),
+        float_accuracy=_share(fields["float_accuracy"]),
+        accuracy=_share(fields["accuracy"]),
         test_samples=int(fields["test_samples"]),
         best_epoch=int(fields["best_epoch"]),
         seconds=float(fields["seconds"]),
@@ -155,6 +182,10 @@ def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:
         ),
         versions=tuple((str(k), str(v)) for k, v in fields["versions"].items()),
     )
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _sha256(path: Path) -> str:

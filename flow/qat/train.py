@@ -26,8 +26,10 @@ from flow.qat import checkpoint as checkpoints
 from flow.qat import data
 from flow.qat.augment import distorted
 from flow.qat.checkpoint import Best, Checkpoint, Weights
-from flow.qat.export import export
-from flow.qat.network import float_network, quantized_network
+from flow.qat.data import Split
+from flow.qat.export import CHUNK, export
+from flow.qat.modules import Standardize
+from flow.qat.network import Network, float_network, quantized_network
 from flow.qat.recipe import Recipe
 from flow.qat.result import (
     REFERENCE,
@@ -35,6 +37,7 @@ from flow.qat.result import (
     Epoch,
     Phase,
     Progress,
+    Reference,
     TrainResult,
     finished,
     write_result,
@@ -43,13 +46,18 @@ from flow.qat.result import (
 __all__ = ["Phase", "Progress", "TrainResult", "train"]
 
 VALIDATION_PART = 0.1  # of the training split; chooses the epoch whose weights are kept
+RANDOM_SAMPLES = (512, 1000)  # to fit and to test, for a network that is not trained
+STATISTICS_PASSES = 30  # until BatchNorm's running statistics, of momentum 0.1, forget their start
 QUANTIZED_COST = 4.0  # an epoch's time, in float epochs, until one was measured
 
 Report = Callable[[Progress], None]
 
 
 def train(
-    recipe: Recipe, folder: Path, progress: Callable[[Progress], None] | None = None
+    recipe: Recipe,
+    folder: Path,
+    progress: Callable[[Progress], None] | None = None,
+    split: Split | None = None,
 ) -> TrainResult:
     """Train, or continue, or return what `folder` already holds for this very recipe.
 
@@ -57,6 +65,7 @@ def train(
     The same recipe gives the same weights on one machine, interrupted or not.
 
     Args:
+        split: the data, each sample of the recipe's input shape; by default the recipe's data set.
         progress: called after every epoch, when its checkpoint is on disk.
 
     Raises:
@@ -64,10 +73,14 @@ def train(
         FlowError: the loss or a weight is no longer a number; the last good checkpoint stays.
         OSError: the folder cannot be written.
     """
-    done = finished(recipe, folder)
+    done = finished(recipe, folder, None if split is None else split.digest())
     if done is not None:
         return done
-    task = _task(recipe)
+    if recipe.untrained:
+        split = _random_split(recipe)
+    elif split is None:
+        split = data.load(recipe.data, recipe.input_shape)
+    task = _task(recipe, split)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINING).unlink(missing_ok=True)
     with _reproducible(recipe.seed):
@@ -81,18 +94,28 @@ class _Task:
     fit: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
-    image_shape: tuple[int, int, int] | None
+    split: Split
 
 
-def _task(recipe: Recipe) -> _Task:
-    split = data.load(recipe.data, recipe.input_shape)
+def _random_split(recipe: Recipe) -> Split:
+    """Samples for a network that is not trained: uniform on [0, 1), or normal if signed."""
+    rng = np.random.default_rng(recipe.seed)
+    draw = rng.standard_normal if recipe.standardize else rng.random
+    train, test = (draw((n, *recipe.input_shape)).astype(np.float32) for n in RANDOM_SAMPLES)
+    classes = recipe.summary()[-1].output_shape[0]
+    labels = [np.arange(n) % classes for n in RANDOM_SAMPLES]
+    return Split(train, labels[0], test, labels[1])
+
+
+def _task(recipe: Recipe, split: Split) -> _Task:
     for part, x in (("training", split.train_x), ("test", split.test_x)):
-        if not bool((np.isfinite(x) & (x >= 0)).all()):
+        if not bool(np.isfinite(x).all()) or not (recipe.standardize or bool((x >= 0).all())):
             raise UsageError(
                 f"data set {recipe.data!r}: a {part} sample holds a negative number or none at "
-                f"all (NaN, infinity); inputs are quantized unsigned, so shift and scale them first"
+                f"all (NaN, infinity); inputs are quantized unsigned unless standardize=true, so "
+                f"shift and scale them first"
             )
-    if recipe.augment > 0 and split.image_shape is None:
+    if recipe.augment > 0 and split.image_shape is None and not recipe.untrained:
         raise UsageError(
             f"option augment: the samples of data set {recipe.data!r} are not images; set it to 0"
         )
@@ -107,7 +130,7 @@ def _task(recipe: Recipe) -> _Task:
         fit=(torch.from_numpy(fit_x), torch.from_numpy(fit_y)),
         validation=(torch.from_numpy(validation_x), torch.from_numpy(validation_y)),
         test=(torch.from_numpy(split.test_x), torch.from_numpy(split.test_y)),
-        image_shape=split.image_shape,
+        split=split,
     )
 
 
@@ -134,35 +157,35 @@ class _Run:
         self.task = task
         self.progress = progress
         self.shuffle = torch.Generator().manual_seed(recipe.seed)
-        self.twin = float_network(recipe)
+        standardize = Standardize.of(task.fit[0]) if recipe.standardize else None
+        self.twin = float_network(recipe, standardize)
         self.history: tuple[Epoch, ...] = ()
-        self.resumed = checkpoints.load(recipe, folder)
+        self.data = task.split.digest()
+        self.identity = f"{recipe.digest()} {self.data}"
+        self.resumed = checkpoints.load(self.identity, folder)
         self.spent = self.resumed.seconds if self.resumed else 0.0
         self.started = time.monotonic()
 
     def finish(self) -> TrainResult:
         """Both phases, the export, and the record of it all."""
-        recipe, resumed = self.recipe, self.resumed
-        if resumed is not None and resumed.twin is not None:
-            twin_weights = resumed.twin
+        recipe = self.recipe
+        best_epoch = 0
+        if recipe.untrained:
+            network = self._initialised()
         else:
-            twin_weights = self._phase(Phase.FLOAT, self.twin, None).weights
-        self.twin.load_state_dict(twin_weights)
-        self.twin.eval()
-        network = quantized_network(recipe, self.twin, self.task.fit[0])
-        best = self._phase(Phase.QUANTIZED, network, twin_weights)
-        network.load_state_dict(best.weights)
-        network.eval()
-        export(network, recipe, self.folder)
+            network, best_epoch = self._trained()
+        export(network, recipe, self.task.split, self.folder)
+        trained = not recipe.untrained
         result = TrainResult(
             folder=self.folder,
             recipe=recipe.name,
             digest=recipe.digest(),
+            data=self.data,
             seed=recipe.seed,
-            float_accuracy=_evaluate(self.twin, self.task.test)[1],
-            accuracy=_exported_accuracy(self.folder),
+            float_accuracy=_evaluate(self.twin, self.task.test)[1] if trained else None,
+            accuracy=_exported_accuracy(self.folder) if trained else None,
             test_samples=len(self.task.test[1]),
-            best_epoch=best.epoch,
+            best_epoch=best_epoch,
             seconds=self._seconds(),
             history=self.history,
             versions=_versions(),
@@ -170,7 +193,29 @@ class _Run:
         write_result(result)
         return result
 
-    def _phase(self, phase: Phase, network: nn.Sequential, twin: Weights | None) -> Best:
+    def _trained(self) -> tuple[Network, int]:
+        """The trained network and the epoch that its weights are from."""
+        resumed = self.resumed
+        if resumed is not None and resumed.twin is not None:
+            twin_weights = resumed.twin
+        else:
+            twin_weights = self._phase(Phase.FLOAT, self.twin, None).weights
+        self.twin.load_state_dict(twin_weights)
+        self.twin.eval()
+        network = quantized_network(self.recipe, self.twin, self.task.fit[0])
+        best = self._phase(Phase.QUANTIZED, network, twin_weights)
+        network.load_state_dict(best.weights)
+        return network.eval(), best.epoch
+
+    def _initialised(self) -> Network:
+        """The network as it starts, with BatchNorm statistics of the random samples."""
+        self.twin.train()
+        with torch.no_grad():
+            for _ in range(STATISTICS_PASSES):
+                self.twin(self.task.fit[0])
+        return quantized_network(self.recipe, self.twin.eval(), self.task.fit[0]).eval()
+
+    def _phase(self, phase: Phase, network: Network, twin: Weights | None) -> Best:
         """Fit `network` for the phase's epochs; its best weights on the validation split."""
         epochs = _epochs(self.recipe, phase)
         steps = len(self._batches(torch.arange(len(self.task.fit[0]))))
@@ -210,7 +255,7 @@ class _Run:
                     history=self.history,
                     seconds=self._seconds(),
                 ),
-                self.recipe,
+                self.identity,
                 self.folder,
             )
             if self.progress is not None:
@@ -226,15 +271,16 @@ class _Run:
         self,
         phase: Phase,
         epoch: int,
-        network: nn.Sequential,
+        network: Network,
         optimizer: torch.optim.Optimizer,
         scheduler: torch.optim.lr_scheduler.LRScheduler,
     ) -> float:
         """One pass over the samples to fit; the mean loss."""
         network.train()
         x, y = self.task.fit
-        if self.recipe.augment > 0 and self.task.image_shape is not None:
-            x = distorted(x, self.task.image_shape, self.recipe.augment, self.shuffle)
+        shape = self.task.split.image_shape
+        if self.recipe.augment > 0 and shape is not None:
+            x = distorted(x, shape, self.recipe.augment, self.shuffle)
         total = 0.0
         order = torch.randperm(len(x), generator=self.shuffle)
         for step, rows in enumerate(self._batches(order), start=1):
@@ -255,20 +301,20 @@ class _Run:
         return self.spent + time.monotonic() - self.started
 
 
-def _evaluate(network: nn.Sequential, samples: tuple[Tensor, Tensor]) -> tuple[float, float]:
+def _evaluate(network: Network, samples: tuple[Tensor, Tensor]) -> tuple[float, float]:
     """Mean cross-entropy and accuracy (0 to 1) in eval mode."""
     x, y = samples
     network.eval()
     with torch.no_grad():
-        output = network(x)
+        output = torch.cat([network(part) for part in torch.split(x, CHUNK)])
         loss = nn.functional.cross_entropy(output, y).item()
     return loss, float((output.argmax(1) == y).double().mean())
 
 
 def _exported_accuracy(folder: Path) -> float:
     """Of the file's constants in exact enough arithmetic, which float32 at many bits is not."""
-    with np.load(folder / REFERENCE) as reference:
-        return float((reference["y"].argmax(1) == reference["labels"]).mean())
+    reference = Reference.load(folder / REFERENCE)
+    return float((reference.y.argmax(1) == reference.labels).mean())
 
 
 def _require_finite(phase: Phase, where: str, loss: float) -> None:

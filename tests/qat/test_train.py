@@ -23,8 +23,16 @@ from flow.qat import data
 from flow.qat import train as training
 from flow.qat.augment import distorted
 from flow.qat.checkpoint import CHECKPOINT, load
+from flow.qat.data import Split
 from flow.qat.export import export
-from flow.qat.network import float_network, frozen, input_codes, merge_batchnorm, quantized_network
+from flow.qat.network import (
+    Network,
+    float_network,
+    frozen,
+    input_codes,
+    merge_batchnorm,
+    quantized_network,
+)
 from flow.qat.recipe import Dense, Flatten, Granularity, Recipe, Scale
 from flow.qat.result import MODEL, REFERENCE, TRAINING, Phase, Progress, TrainResult, finished
 from flow.qat.train import train
@@ -81,9 +89,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     return train(MLP, tmp_path_factory.mktemp("uninterrupted"))
 
 
-def trained_a_little(recipe: Recipe) -> torch.nn.Sequential:
+def digits_of(recipe: Recipe) -> Split:
+    return data.load(recipe.data, recipe.input_shape)
+
+
+def trained_a_little(recipe: Recipe) -> Network:
     """A quantized network after a few steps, so that scales have moved; in eval mode."""
-    split = data.load(recipe.data, recipe.input_shape)
+    split = digits_of(recipe)
     x, y = torch.from_numpy(split.train_x), torch.from_numpy(split.train_y)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -273,7 +285,7 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     monkeypatch.setattr(training, "distorted", poisoned)
     with pytest.raises(FlowError, match=r"quantized phase, step 1 of epoch 2.*learning_rate"):
         train(MLP, tmp_path)
-    kept = load(MLP, tmp_path)
+    kept = load(f"{MLP.digest()} {digits_of(MLP).digest()}", tmp_path)
     assert kept is not None
     assert (kept.phase, kept.epoch) == (Phase.QUANTIZED, 1)
     assert all(bool(torch.isfinite(value).all()) for value in kept.model.values())
@@ -362,7 +374,7 @@ def test_export_means_what_brevitas_computes(
     with torch.no_grad():
         expected = network(test_x).numpy()
 
-    path = export(network, recipe, tmp_path)
+    path = export(network, recipe, digits_of(recipe), tmp_path)
 
     with torch.no_grad():
         assert np.array_equal(network(test_x).numpy(), expected)
@@ -383,7 +395,7 @@ def test_export_means_what_brevitas_computes(
         assert np.allclose(reference["y"], expected, rtol=0, atol=1e-5)
 
     first = contents(tmp_path)
-    export(network, recipe, tmp_path)
+    export(network, recipe, digits_of(recipe), tmp_path)
     assert contents(tmp_path) == first
 
 
@@ -392,7 +404,7 @@ def test_every_quantizer_has_the_recipes_bits_and_kind_of_scale(
     recipe: Recipe, scale: Scale, granularity: Granularity, tmp_path: Path
 ) -> None:
     recipe = variant(recipe, scale, granularity)
-    path = export(trained_a_little(recipe), recipe, tmp_path)
+    path = export(trained_a_little(recipe), recipe, digits_of(recipe), tmp_path)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=False)
     assert {node.op_type for node in model.graph.node} <= {
@@ -443,7 +455,7 @@ def test_every_quantizer_has_the_recipes_bits_and_kind_of_scale(
 def test_reference_is_in_float64_behind_codes_rounded_in_float32(tmp_path: Path) -> None:
     recipe = variant(MLP, Scale.FLOAT, Granularity.CHANNEL)
     network = trained_a_little(recipe)
-    path = export(network, recipe, tmp_path)
+    path = export(network, recipe, digits_of(recipe), tmp_path)
     quants, reference = quantizers(path), np.load(tmp_path / REFERENCE)
 
     def codes(name: str) -> np.ndarray:  # type: ignore[type-arg]
@@ -478,7 +490,7 @@ def test_channels_of_zeros_get_a_usable_scale(
         twin.get_submodule("fc2").weight.zero_()
     network = quantized_network(recipe, twin, torch.rand(32, 64))
     assert torch.isfinite(network(torch.rand(4, 64))).all()
-    for quant in quantizers(export(network, recipe, tmp_path)).values():
+    for quant in quantizers(export(network, recipe, digits_of(recipe), tmp_path)).values():
         assert np.isfinite(quant["scale"]).all()
         assert (quant["scale"] > 0).all()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flow.errors import UsageError
-from flow.idx import TEST_IMAGES, TEST_LABELS
+from flow.idx import Part
 from flow.plan import read_input_type
 from flow.user_data import read_labelled
 
@@ -19,7 +19,7 @@ def idx(shape: tuple[int, ...], body: bytes) -> bytes:
 
 
 def folder_of(tmp_path: Path, images: bytes, labels: bytes, *, zipped: bool) -> Path:
-    for name, content in ((TEST_IMAGES, images), (TEST_LABELS, labels)):
+    for name, content in zip(Part.TEST.value, (images, labels), strict=True):
         if zipped:
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
         else:
@@ -57,7 +57,7 @@ def test_damaged_idx_files_are_refused(tmp_path: Path, images: bytes, message: s
 
 def test_a_damaged_gzip_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, idx((2, 3, 4), bytes(24)), idx((2,), b"\1\1"), zipped=True)
-    path = folder / f"{TEST_IMAGES}.gz"
+    path = folder / f"{Part.TEST.value[0]}.gz"
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(UsageError, match="cannot be read"):
         read_labelled(folder, (1, 3, 4))
