@@ -138,8 +138,9 @@ def _jets(given: Path | None) -> Split:
         classes = sorted(header[label][1])
         x = np.stack([table[name] for name in features], axis=1).astype(np.float32)
         y = np.searchsorted(classes, table[label].astype(str)).astype(np.int64)
-    except (ValueError, KeyError, IndexError, NotImplementedError, OSError) as error:
-        raise UsageError(f"{path} is not the ARFF file of the jets: {error}") from error
+    except (ValueError, KeyError, IndexError, NotImplementedError, OSError, StopIteration) as error:
+        what = str(error) or "it ends before its data"
+        raise UsageError(f"{path} is not the ARFF file of the jets: {what}") from error
     if x.shape[1] != 16 or len(classes) != 5 or not np.isfinite(x).all():
         raise UsageError(
             f"{path}: must have 16 finite features and 5 classes, not {x.shape[1]} and "

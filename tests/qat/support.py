@@ -15,7 +15,17 @@ from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.change_batchsize import ChangeBatchSize
 from qonnx.transformation.infer_shapes import InferShapes
 
-from flow.qat.recipe import Conv, Dense, Flatten, Granularity, MaxPool, Recipe, Scale
+from flow.qat.recipe import (
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Granularity,
+    MaxPool,
+    Recipe,
+    Scale,
+)
 
 SHORT = {"float_epochs": 2, "epochs": 2, "augment": 0.5}
 
@@ -39,6 +49,23 @@ CNN = Recipe(
         Dense("fc", 10),
     ),
     input_bits=6,
+    **SHORT,  # type: ignore[arg-type]
+)
+RESNET = Recipe(
+    name="small_resnet",
+    data="digits",
+    input_shape=(1, 8, 8),
+    layers=(
+        Conv("conv1", 4, kernel=3, stride=2),
+        Conv("conv2", 4, kernel=3, padding=1, relu=False),
+        Add("add1", other="conv1"),
+        Conv("conv3", 6, kernel=3, stride=2, padding=1, relu=False),
+        Conv("shortcut", 6, kernel=1, stride=2, relu=False, source="add1"),
+        Add("add2", other="conv3"),
+        GlobalPool("pool"),
+        Dense("fc", 10),
+    ),
+    overrides=(("add1", "act_bits", 3), ("conv3", "act_bits", 7), ("pool", "act_bits", 6)),
     **SHORT,  # type: ignore[arg-type]
 )
 

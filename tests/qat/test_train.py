@@ -33,15 +33,29 @@ from flow.qat.network import (
     merge_batchnorm,
     quantized_network,
 )
-from flow.qat.recipe import Dense, Flatten, Granularity, Recipe, Scale
+from flow.qat.recipe import (
+    INPUT,
+    Add,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Granularity,
+    Layer,
+    Recipe,
+    Scale,
+)
 from flow.qat.result import MODEL, REFERENCE, TRAINING, Phase, Progress, TrainResult, finished
 from flow.qat.train import train
 from models import MODELS
-from tests.qat.support import CNN, MLP, quantizers, run_qonnx, variant
+from tests.qat.support import CNN, MLP, RESNET, quantizers, run_qonnx, variant
 
 VARIANTS = [
     pytest.param(recipe, scale, granularity, id=f"{recipe.name}-{scale.value}-{granularity.value}")
-    for recipe, scale, granularity in itertools.product((MLP, CNN), Scale, Granularity)
+    for recipe, scale, granularity in (
+        *itertools.product((MLP, CNN), Scale, Granularity),
+        (RESNET, Scale.PO2, Granularity.TENSOR),
+        (RESNET, Scale.FLOAT, Granularity.CHANNEL),
+    )
 ]
 EPOCHS = MLP.float_epochs + MLP.epochs
 
@@ -334,13 +348,29 @@ def test_augment_needs_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (Dense("fc", 10), Dense("fc", 10)),
         (Dense("input", 10),),
         (Dense("a", 8), Dense("a_act", 10)),
+        (Dense("a", 8), Add("sum", other="b"), Dense("fc", 10)),
+        (Dense("a", 8), Dense("b", 6), Add("sum", other="a"), Dense("fc", 10)),
+        (Dense("a", 8), GlobalPool("pool"), Dense("fc", 10)),
     ],
-    ids=["none", "last not dense", "same name", "name of the input", "name of an activation"],
+    ids=[
+        *("none", "last not dense", "same name", "name of the input", "name of an activation"),
+        *("sum with a layer that is not there", "sum of two shapes", "pool of no image"),
+    ],
 )
-def test_layers_that_make_no_network_are_refused(layers: tuple[Dense, ...]) -> None:
+def test_layers_that_make_no_network_are_refused(layers: tuple[Layer, ...]) -> None:
     recipe = dataclasses.replace(MLP, layers=layers, overrides=())
     with pytest.raises(UsageError):
         quantized_network(recipe, float_network(recipe), torch.rand(8, 64))
+
+
+def test_a_layer_has_only_the_bits_that_mean_something() -> None:
+    with pytest.raises(UsageError, match=r"unknown layer 'pool'.*conv1"):
+        dataclasses.replace(RESNET, overrides=(("pool", "weight_bits", 4),))
+    with pytest.raises(UsageError, match="accumulator"):
+        dataclasses.replace(RESNET, overrides=(("fc", "act_bits", 4),))
+    assert [RESNET.signed(n) for n in ("conv1", "conv2", "add1", "pool", "fc")] == [
+        *(False, True, False, False, True)
+    ]
 
 
 def test_last_batch_of_one_sample_is_left_out(tmp_path: Path) -> None:
@@ -408,7 +438,7 @@ def test_every_quantizer_has_the_recipes_bits_and_kind_of_scale(
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=False)
     assert {node.op_type for node in model.graph.node} <= {
-        *("Quant", "Relu", "Gemm", "Conv", "MaxPool", "Flatten")
+        *("Quant", "Relu", "Gemm", "Conv", "MaxPool", "Flatten", "Add", "GlobalAveragePool")
     }
     assert [value.name for value in model.graph.input] == ["x"]
     assert [value.name for value in model.graph.output] == ["y"]
@@ -419,7 +449,7 @@ def test_every_quantizer_has_the_recipes_bits_and_kind_of_scale(
             expected[f"{row.name}.weight_quant"] = (row.weight, 1)
             expected[f"{row.name}.bias_quant"] = (row.bias, 1)
         if row.act is not None:
-            expected[f"{row.name}_act.act_quant"] = (row.act, 0)
+            expected[f"{row.name}_act.act_quant"] = (row.act, int(recipe.signed(row.name)))
     found = quantizers(path)
     assert {name: (int(q["bits"]), q["signed"]) for name, q in found.items()} == expected
 
@@ -439,17 +469,19 @@ def test_every_quantizer_has_the_recipes_bits_and_kind_of_scale(
         # Constants lie on their grid, so no tool can round them to another code.
         assert np.array_equal((codes * quant["scale"]).astype(np.float32), quant["value"])
 
-    input_scale = found["input.act_quant"]["scale"]
-    for row in recipe.summary():
+    scales = {INPUT: found["input.act_quant"]["scale"]}
+    for layer, row in zip(recipe.layers, recipe.summary(), strict=True):
+        scales[row.name] = scales[recipe.sources(layer)[0]]
+        if row.act is not None:
+            scales[row.name] = found[f"{row.name}_act.act_quant"]["scale"]
         if row.weight is None:
             continue
         weight = found[f"{row.name}.weight_quant"]
         per_channel = granularity is Granularity.CHANNEL
         assert weight["scale"].size == (len(weight["value"]) if per_channel else 1)
         bias_scale = found[f"{row.name}.bias_quant"]["scale"]
+        input_scale = scales[recipe.sources(layer)[0]]
         assert np.array_equal(bias_scale, weight["scale"].reshape(-1) * input_scale)
-        if row.act is not None:
-            input_scale = found[f"{row.name}_act.act_quant"]["scale"]
 
 
 def test_reference_is_in_float64_behind_codes_rounded_in_float32(tmp_path: Path) -> None:
