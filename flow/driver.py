@@ -319,7 +319,7 @@ def _accuracies(plan: Plan, tested: _Tested | None, found: IntArray) -> dict[str
         "float": _share("float", hits, trained.test_samples),
         "quantized": _accuracy("quantized", tested.reference.y, labels),
         "integer": _accuracy("integer", host.scores(tested.outputs), labels),
-        "simulation": _accuracy("simulation", host.scores(found[: len(ran)]), ran),
+        "simulation": _accuracy("simulation", host.scores(found[: len(ran)]), ran, len(labels)),
     }
 
 
@@ -338,18 +338,23 @@ def _training_warnings(plan: Plan, accuracy: dict[str, Metric]) -> list[str]:
     ]
 
 
-def _accuracy(stage: str, real: NDArray[np.float64], labels: NDArray[np.int64]) -> Metric:
+def _accuracy(
+    stage: str, real: NDArray[np.float64], labels: NDArray[np.int64], of: int | None = None
+) -> Metric:
+    """The share of samples with the highest score at their label; `of` is how many the test split
+    has where these are not all."""
     hits = int((real.reshape(len(real), -1).argmax(axis=1) == labels).sum())
-    return _share(stage, hits, len(labels))
+    return _share(stage, hits, len(labels), of)
 
 
-def _share(stage: str, hits: int, total: int) -> Metric:
+def _share(stage: str, hits: int, total: int, of: int | None = None) -> Metric:
+    part = f", the first {total} of {of}; check runs all" if of not in (None, total) else ""
     return Metric(
         f"accuracy {stage}",
         hits / total,
         "1",
         Kind.MEASURED,
-        f"{hits} of {total} test samples",
+        f"{hits} of {total} test samples{part}",
         share_interval(hits, total),
     )
 
