@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from flow.errors import UsageError
-from flow.graph import Graph
+from flow.graph import Graph, Node
 from flow.ops import IntArray
 
 BATCH = 256  # samples at a time: keeps convolution windows inside the cache's reach
@@ -43,10 +45,21 @@ class Interpreter:
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _batch(self, codes: IntArray) -> dict[str, IntArray]:
+    def follow(self, codes: IntArray, see: Callable[[Node, IntArray], IntArray]) -> None:
+        """Run all codes at once; later nodes read what `see` gives for a node and its output.
+
+        Raises:
+            UsageError: as `run`.
+        """
+        check_codes(self.graph, codes)
+        self._batch(codes, see)
+
+    def _batch(
+        self, codes: IntArray, see: Callable[[Node, IntArray], IntArray] = lambda node, made: made
+    ) -> dict[str, IntArray]:
         values = {self.graph.input.name: codes.astype(np.int64, copy=False)}
         for node, kernel in zip(self.graph.nodes, self._kernels, strict=True):
-            values[node.output.name] = kernel(*(values[name] for name in node.inputs))
+            values[node.output.name] = see(node, kernel(*(values[name] for name in node.inputs)))
         return values
 
 

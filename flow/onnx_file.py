@@ -129,6 +129,47 @@ def run_reference(node: RawNode, opset: int, inputs: list[NDArray[Any] | None]) 
     return np.asarray(outcome[0])
 
 
+def cut(file: OnnxFile, source: str, shape: tuple[int, ...], wanted: tuple[str, ...]) -> bytes:
+    """The file's network from the float32 tensor `source` (shape with the batch) to the tensors
+    `wanted` (floats, or outputs of the file), as an ONNX file; the file's own inputs stay where
+    something else reads them.
+
+    Raises:
+        UsageError: the file was changed since it was read.
+    """
+    import onnx
+    from onnx import helper
+
+    raw = _bytes(file.path)
+    if hashlib.sha256(raw).hexdigest() != file.sha256:
+        raise UsageError(f"{file.path} was changed while it was used; run again")
+    model = onnx.ModelProto()
+    model.ParseFromString(raw)
+    needed, nodes = set(wanted), []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output) - {source}:
+            needed.update(node.input)
+            nodes.append(node)
+    made = {name for node in nodes for name in node.output if name != source}
+    inputs = [helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, list(shape))]
+    inputs += [i for i in model.graph.input if i.name in needed - made - {source}]
+    constants = [t for t in model.graph.initializer if t.name in needed]
+    known = {t.name for t in constants}
+    own = {info.name: info for info in model.graph.output}
+    real = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes[::-1],
+        "part",
+        [i for i in inputs if i.name not in known],
+        [own.get(name) or helper.make_tensor_value_info(name, real, None) for name in wanted],
+        constants,
+    )
+    part = helper.make_model(
+        graph, opset_imports=list(model.opset_import), ir_version=model.ir_version
+    )
+    return bytes(part.SerializeToString())
+
+
 def _bytes(path: Path) -> bytes:
     try:
         if not path.exists():

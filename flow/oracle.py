@@ -26,7 +26,7 @@ NEAR_TIE = 1e-9  # of one code: float64's own rounding near a boundary, far abov
 
 
 @dataclass(frozen=True, eq=False)
-class _Tensor:
+class Tensor:
     """Real values; for quantized ones the scale, and the value before it was rounded to a code."""
 
     real: Reals
@@ -44,10 +44,10 @@ class OracleCheck:
     near_ties: int
 
 
-def evaluate(file: OnnxFile, known: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+def evaluate(file: OnnxFile, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor of the file that follows from the `known` ones (n, ...) and the constants."""
     tensors = {
-        name: _Tensor(c.astype(np.float64) if c.dtype.kind == "f" else c)
+        name: Tensor(c.astype(np.float64) if c.dtype.kind == "f" else c)
         for name, c in file.constants.items()
     }
     fixed = set(tensors)
@@ -57,16 +57,19 @@ def evaluate(file: OnnxFile, known: Mapping[str, _Tensor]) -> dict[str, _Tensor]
             continue  # given, or on the host's side of the first quantizer
         inputs = [tensors[name] if name else None for name in node.inputs]
         constant = all(name in fixed for name in node.inputs if name)
-        rule = _EVALUATE.get(node.op)
-        if rule is not None:
-            out = rule(node, inputs, constant)
-        else:
-            arrays = [None if t is None else t.real for t in inputs]
-            out = _Tensor(run_reference(node, file.opset, arrays))
-        tensors[node.outputs[0]] = out
+        tensors[node.outputs[0]] = apply(node, file.opset, inputs, constant)
         if constant:
             fixed.add(node.outputs[0])
     return tensors
+
+
+def apply(node: RawNode, opset: int, inputs: list[Tensor | None], constant: bool) -> Tensor:
+    """One node's first output; `constant` says whether all of its inputs are."""
+    rule = _EVALUATE.get(node.op)
+    if rule is not None:
+        return rule(node, inputs, constant)
+    arrays = [None if t is None else t.real for t in inputs]
+    return Tensor(run_reference(node, opset, arrays))
 
 
 def check(
@@ -80,7 +83,7 @@ def check(
     graph = imported.graph
     x = _reals(graph, graph.input.name, codes)
     scale = np.array([float(s) for s in graph.input.scale])
-    tensors = evaluate(file, {imported.source: _Tensor(x, scale)})
+    tensors = evaluate(file, {imported.source: Tensor(x, scale)})
     alive = np.ones(len(codes), dtype=bool)
     compared = 0
     for node in graph.nodes:
@@ -129,17 +132,17 @@ def _reals(graph: Graph, name: str, codes: IntArray) -> Reals:
 
 # Operations: each takes the node, its inputs and whether they are all constants ---------------
 
-_Inputs = list[_Tensor | None]
-_Rule = Callable[[RawNode, _Inputs, bool], _Tensor]
+_Inputs = list[Tensor | None]
+_Rule = Callable[[RawNode, _Inputs, bool], Tensor]
 
 
-def _need(inputs: _Inputs, index: int) -> _Tensor:
+def _need(inputs: _Inputs, index: int) -> Tensor:
     tensor = inputs[index]
     assert tensor is not None
     return tensor
 
 
-def _quant(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _quant(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x, scale, zero, bits = (_need(inputs, i).real for i in range(4))
     dtype = np.float32 if constant else np.float64
     width = float(np.asarray(bits).reshape(-1)[0])
@@ -148,7 +151,7 @@ def _quant(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     rounded = _ROUND[str(node.attributes.get("rounding_mode", "ROUND")).upper()](before)
     codes = np.clip(rounded, low, high).astype(np.float64) - np.asarray(zero, np.float64)
     wide = np.asarray(scale, np.float64)
-    return _Tensor(codes * wide, wide, np.asarray(before, np.float64))
+    return Tensor(codes * wide, wide, np.asarray(before, np.float64))
 
 
 def _away(x: NDArray[Any], rounded: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
@@ -169,7 +172,7 @@ _ROUND: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-def _bias(bias: _Tensor | None, x: _Tensor, weight: _Tensor, channels: int) -> Reals:
+def _bias(bias: Tensor | None, x: Tensor, weight: Tensor, channels: int) -> Reals:
     """The bias on the product's own grid where its scale is that grid up to float32 rounding."""
     if bias is None:
         return np.zeros(channels)
@@ -184,15 +187,15 @@ def _bias(bias: _Tensor | None, x: _Tensor, weight: _Tensor, channels: int) -> R
     return flat
 
 
-def _gemm(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _gemm(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x, weight = _need(inputs, 0), _need(inputs, 1)
     matrix = np.asarray(weight.real, np.float64)
     matrix = matrix.T if node.attributes.get("transB", 0) else matrix
     bias = inputs[2] if len(inputs) > 2 else None
-    return _Tensor(x.real @ matrix + _bias(bias, x, weight, matrix.shape[1]))
+    return Tensor(x.real @ matrix + _bias(bias, x, weight, matrix.shape[1]))
 
 
-def _conv(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _conv(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     """Any rank, tap by tap."""
     x, weight = _need(inputs, 0), _need(inputs, 1)
     kernel = np.asarray(weight.real, np.float64)
@@ -220,7 +223,7 @@ def _conv(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
             tap: Reals = kernel[some].reshape(per, ins, -1)[:, :, np.ravel_multi_index(place, taps)]
             out[:, some] += np.einsum("nc...,oc->no...", seen, tap)
     bias = inputs[2] if len(inputs) > 2 else None
-    return _Tensor(out + _bias(bias, x, weight, outs).reshape(-1, *[1] * rank))
+    return Tensor(out + _bias(bias, x, weight, outs).reshape(-1, *[1] * rank))
 
 
 def _pads(
@@ -238,22 +241,22 @@ def _pads(
     return half + rest if mode == "SAME_UPPER" else rest + half
 
 
-def _bipolar(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _bipolar(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x, scale = _need(inputs, 0).real, np.asarray(_need(inputs, 1).real, np.float64)
-    return _Tensor((2.0 * (x >= 0) - 1) * scale, scale, np.asarray(x + 0.5, np.float64))
+    return Tensor((2.0 * (x >= 0) - 1) * scale, scale, np.asarray(x + 0.5, np.float64))
 
 
-def _multi_threshold(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _multi_threshold(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x, levels = _need(inputs, 0).real, _need(inputs, 1).real
     shape = (1, len(levels), *[1] * (x.ndim - 2))
     count = np.zeros_like(x)
     for k in range(levels.shape[1]):
         count += x >= levels[:, k].reshape(shape)
     scale = float(np.asarray(node.attributes.get("out_scale", 1.0)))
-    return _Tensor(count * scale + float(np.asarray(node.attributes.get("out_bias", 0.0))))
+    return Tensor(count * scale + float(np.asarray(node.attributes.get("out_bias", 0.0))))
 
 
-def _trunc(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _trunc(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x, scale, zero, in_bits = (_need(inputs, i).real for i in range(4))
     second = len(inputs) > 5
     out_scale = _need(inputs, 4).real if second else scale
@@ -266,7 +269,7 @@ def _trunc(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
         power = 2.0 ** (in_bits - _need(inputs, 4).real)
         codes, zero = codes / power, zero * power  # opset 1 does not shift the zero-point
     rounded = _ROUND[str(node.attributes.get("rounding_mode", "FLOOR")).upper()](codes)
-    return _Tensor((rounded - zero / power) * out_scale, np.asarray(out_scale, np.float64), codes)
+    return Tensor((rounded - zero / power) * out_scale, np.asarray(out_scale, np.float64), codes)
 
 
 def _range(node: RawNode, bits: float) -> tuple[float, float]:
@@ -276,7 +279,7 @@ def _range(node: RawNode, bits: float) -> tuple[float, float]:
     return 0.0, 2**bits - 1 - narrow
 
 
-def _quantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _quantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x, scale = _need(inputs, 0).real, _need(inputs, 1).real
     zero = inputs[2].real if len(inputs) > 2 and inputs[2] is not None else np.zeros(1, np.uint8)
     shape = _axis_shape(node, x, scale)
@@ -289,13 +292,13 @@ def _quantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     bits = int(name.lstrip("uint"))
     low, high = (0, 2**bits - 1) if name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     codes = np.clip(np.round(before) + zero.astype(dtype).reshape(shape), low, high)
-    return _Tensor(codes.astype(np.float64), None, np.asarray(before, np.float64))
+    return Tensor(codes.astype(np.float64), None, np.asarray(before, np.float64))
 
 
 _DTYPES = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}
 
 
-def _dequantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _dequantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     source, scale = _need(inputs, 0), np.asarray(_need(inputs, 1).real, np.float64)
     shape = _axis_shape(node, source.real, scale)
     zero = inputs[2].real if len(inputs) > 2 and inputs[2] is not None else np.zeros(1)
@@ -303,7 +306,7 @@ def _dequantize_linear(node: RawNode, inputs: _Inputs, constant: bool) -> _Tenso
     codes = source.real.astype(np.float64) - zero.astype(np.float64).reshape(
         shape if zero.size == scale.size else (1,) * source.real.ndim
     )
-    return _Tensor(codes * wide, wide, source.before)
+    return Tensor(codes * wide, wide, source.before)
 
 
 def _axis_shape(node: RawNode, x: NDArray[Any], scale: NDArray[Any]) -> tuple[int, ...]:
@@ -313,7 +316,7 @@ def _axis_shape(node: RawNode, x: NDArray[Any], scale: NDArray[Any]) -> tuple[in
     return tuple(-1 if i == axis % x.ndim else 1 for i in range(x.ndim))
 
 
-def _moved(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _moved(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     """Flatten and Reshape keep the batch, whatever its size in the file."""
     x = _need(inputs, 0)
     if constant or node.op == "Flatten":
@@ -328,10 +331,10 @@ def _moved(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
         rest = [size // known if v == -1 else v for v in kept[1:]]
         shape = (len(x.real), *rest)
     scale = x.scale if x.scale is not None and x.scale.size == 1 else None
-    return _Tensor(x.real.reshape(shape), scale, x.before)
+    return Tensor(x.real.reshape(shape), scale, x.before)
 
 
-def _resize(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _resize(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     """Nearest neighbour, axis by axis, by ONNX's coordinate formulas."""
     x = _need(inputs, 0)
     given = [t for t in inputs[1:] if t is not None and t.real.size == x.real.ndim]
@@ -357,21 +360,21 @@ def _resize(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
         else:
             chosen = np.ceil(places - 0.5)
         made = np.take(made, np.clip(chosen, 0, extent - 1).astype(int), axis=axis)
-    return _Tensor(made, x.scale)
+    return Tensor(made, x.scale)
 
 
-def _hard_swish(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _hard_swish(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     """x * relu6(x + 3) / 6; onnx's reference has 1/6 in float32, which misses exact codes."""
     x = _need(inputs, 0).real
-    return _Tensor(x * np.minimum(np.maximum(x + 3, 0), 6) / 6)
+    return Tensor(x * np.minimum(np.maximum(x + 3, 0), 6) / 6)
 
 
-def _relu(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _relu(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x = _need(inputs, 0)
-    return _Tensor(np.maximum(x.real, 0), x.scale)
+    return Tensor(np.maximum(x.real, 0), x.scale)
 
 
-def _max_pool(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _max_pool(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     """Any rank, tap by tap; a max keeps the grid of its input."""
     x = _need(inputs, 0)
     taps = [int(v) for v in np.asarray(node.attributes["kernel_shape"])]
@@ -384,7 +387,7 @@ def _max_pool(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
     made = np.full((*padded.shape[:2], *extents), -np.inf)
     for place in np.ndindex(*taps):
         made = np.maximum(made, padded[_window(place, extents, strides, [1] * rank)])
-    return _Tensor(made, x.scale)
+    return Tensor(made, x.scale)
 
 
 def _window(
@@ -401,17 +404,17 @@ def _window(
     )
 
 
-def _transpose(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _transpose(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     x = _need(inputs, 0)
     order = node.attributes.get("perm")
     axes = [int(i) for i in np.asarray(order)] if order is not None else None
     scale = x.scale
     if scale is not None and scale.size > 1:
         scale = scale.transpose(axes)
-    return _Tensor(x.real.transpose(axes), scale)
+    return Tensor(x.real.transpose(axes), scale)
 
 
-def _same(node: RawNode, inputs: _Inputs, constant: bool) -> _Tensor:
+def _same(node: RawNode, inputs: _Inputs, constant: bool) -> Tensor:
     return _need(inputs, 0)
 
 

@@ -135,7 +135,8 @@ class Lowering:
         }
         graph = Graph(self.name, self.input, nodes, bounds)
         tail = HostOutput(result.a, result.b, result.low, result.high, result.functions)
-        origin = {k: v for k, v in self._origin() if k in bounds}
+        # Of several tensors the first: what its quantizer itself gives.
+        origin = {k: v for k, v in reversed(list(self._origin())) if k in bounds}
         return Imported(graph, self.head, tail, self.source, origin)
 
     def _needed(self, output: str) -> tuple[Node, ...]:
