@@ -109,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, help="write the real-valued outputs to this .npy")
     run.add_argument("--json", action="store_true", help="one JSON object as the last line")
     run.set_defaults(run=_run)
+    compare = commands.add_parser("compare", help="the network against a float32 runtime")
+    _add_model(compare, _compare, target=False)
+    compare.add_argument(
+        "--tool",
+        default="",
+        help="onnxruntime or qonnx (default: what knows the file's operations)",
+    )
+    compare.add_argument("--data", type=Path, help="samples of a file; a model's data set")
     names = commands.add_parser("list", help="models, targets and their options")
     names.set_defaults(run=_list)
     doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
@@ -117,14 +125,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model(
-    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], int],
+    target: bool = True,
 ) -> None:
     parser.add_argument("--model", required=True, help="a model's name, or a path to an .onnx file")
-    parser.add_argument("--target", required=True, help="a target's name")
+    if target:
+        parser.add_argument("--target", required=True, help="a target's name")
+        parser.add_argument(
+            "--out", type=Path, help="the artifact's folder (default: under --runs)"
+        )
+    else:
+        parser.set_defaults(target="", out=None)
     parser.add_argument(
         "--opts", default="", metavar='"KEY=VALUE ..."', help="options of model and target"
     )
-    parser.add_argument("--out", type=Path, help="the artifact's folder (default: under --runs)")
     parser.add_argument("--runs", type=Path, default=Path("reports/runs"), help="results' folder")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.set_defaults(run=command)
@@ -153,6 +168,15 @@ def _check(args: argparse.Namespace) -> int:
     with _Display() as display:
         report = check_model(_request(args), args.data, display.events())
     _print_report(report, args.json)
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from flow.compare import compare_float
+
+    with _Display() as display:
+        compared = compare_float(_request(args, args.data), args.tool, display.events())
+    print(json.dumps(compared.to_json()) if args.json else compared)
     return 0
 
 

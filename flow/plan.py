@@ -44,9 +44,10 @@ class Events:
 
 @dataclass(frozen=True)
 class Request:
-    """What to compile: a model's name or a path to an .onnx file, a target's name, options as text,
-    where results go (`out`: the artifact's own folder, otherwise one under `runs`), and the folder
-    with the files of the model's data set, None for the usual places."""
+    """What to compile: a model's name or a path to an .onnx file, a target's name (empty where no
+    target is needed), options as text, where results go (`out`: the artifact's own folder,
+    otherwise one under `runs`), and the folder with the files of the model's data set, None for the
+    usual places."""
 
     model: str
     target: str
@@ -56,18 +57,21 @@ class Request:
     data: Path | None = None
 
 
-class Plan:
-    """What a request means. Names and options are checked at once, the rest when asked for."""
+class Source:
+    """The model of a request. Names and options are checked at once, the rest when asked for."""
 
-    def __init__(self, request: Request, events: Events):
-        """Raises UsageError for an unknown name, an unknown option, or a wrong value."""
+    def __init__(self, request: Request, events: Events, target: Target | None = None):
+        """Options that are not the model's are left for the target, if there is one.
+
+        Raises:
+            UsageError: an unknown name, an unknown option, or a wrong value.
+        """
         self.request, self.events = request, events
-        target = make_target(request.target)
         options = dict(request.options)
         self.recipe: Recipe | None = None
         self._given: Path | None = None
         self.quantizer: Quantizer | None = None  # of the input, where the file has none
-        if _is_path(request.model):
+        if is_path(request.model):
             self._given = Path(request.model)
             self.name = _safe_name(self._given.stem)
             if "input" in options:
@@ -79,14 +83,10 @@ class Plan:
         else:
             self.name = request.model
             self.recipe, options = _read_recipe(request.model, target, options)
-        self.target = target.with_options(options)
-
-    def require_tools(self) -> None:
-        """Raises ToolMissing before any work where a program or package is not there."""
-        for tool in self.target.tools():
-            tools.require(tool)
-        for package in self.target.packages():
-            packages.require(package)
+        if target is None and options:
+            known = ["input"] if self.recipe is None else recipes.option_names(self.recipe)
+            raise unknown_name("option", next(iter(options)), known)
+        self.left = options
 
     @cached_property
     def trained(self) -> TrainResult | None:
@@ -157,6 +157,23 @@ class Plan:
         """The host's parts, ready to use."""
         return make_host(self.imported.head, self.imported.tail)
 
+
+class Plan(Source):
+    """What a request for a target means."""
+
+    def __init__(self, request: Request, events: Events):
+        """Raises UsageError for an unknown name, an unknown option, or a wrong value."""
+        target = make_target(request.target)
+        super().__init__(request, events, target)
+        self.target = target.with_options(self.left)
+
+    def require_tools(self) -> None:
+        """Raises ToolMissing before any work where a program or package is not there."""
+        for tool in self.target.tools():
+            tools.require(tool)
+        for package in self.target.packages():
+            packages.require(package)
+
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """All that decides the artifact's content, JSON-able."""
@@ -226,7 +243,7 @@ def make_target(name: str) -> Target:
 
 
 def _read_recipe(
-    name: str, target: Target, options: dict[str, str]
+    name: str, target: Target | None, options: dict[str, str]
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with its options applied, and the options that are left for the target."""
     if name not in MODELS:
@@ -234,12 +251,13 @@ def _read_recipe(
     recipe = MODELS[name]()
     ours = {k: v for k, v in options.items() if recipes.is_recipe_option(recipe, k)}
     rest = {k: v for k, v in options.items() if k not in ours}
-    known = (*target.option_names(), *recipes.option_names(recipe))
-    layered = (*target.layer_options, *recipes.LAYER_FIELDS)
+    theirs = target.layer_options if target else ()
+    known = (*(target.option_names() if target else ()), *recipes.option_names(recipe))
+    layered = (*theirs, *recipes.LAYER_FIELDS)
     weighted = [row.name for row in recipe.summary() if row.weight is not None]
     for key in rest:
         layer, dot, option = key.rpartition(".")
-        if dot and option not in target.layer_options:
+        if dot and option not in theirs:
             raise unknown_name("layer option", option, layered)
         if dot and layer not in weighted:
             raise unknown_name("layer", layer, weighted)
@@ -248,7 +266,8 @@ def _read_recipe(
     return recipes.apply_options(recipe, ours), rest
 
 
-def _is_path(model: str) -> bool:
+def is_path(model: str) -> bool:
+    """Whether a model is given as a file."""
     return model.lower().endswith(".onnx") or "/" in model
 
 

@@ -36,7 +36,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("flow.qat", "flow.report"),
     ("targets", "models"),
-    ("flow.plan", "flow.driver", "flow.doctor", "flow.progress", "flow.cli", "flow.__main__"),
+    (
+        "flow.plan",
+        "flow.compare",
+        "flow.driver",
+        "flow.doctor",
+        "flow.progress",
+        "flow.cli",
+        "flow.__main__",
+    ),
 )
 # Third-party packages, and the only places that may import them.
 HOMES = {
