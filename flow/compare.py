@@ -85,8 +85,9 @@ def compare_all(
 ) -> FloatAgreement:
     """`near_ties.compare` in parts that fit the memory."""
     interpreter, found = Interpreter(imported.graph), FloatAgreement(0, 0, 0)
-    for first in range(0, len(vectors), CHUNK):
-        codes = vectors[first : first + CHUNK]
+    count = min(CHUNK, interpreter.batch)
+    for first in range(0, len(vectors), count):
+        codes = vectors[first : first + count]
         found += compare(file, imported, interpreter, codes, trace(codes), first)
     return found
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flow import oracle
 from flow.artifact import MANIFEST, locked, read_manifest, staged, write_json, write_manifest
 from flow.errors import Mismatch, Unsupported, UsageError
-from flow.graph import Graph
+from flow.graph import MAX_TEXT, Graph
 from flow.host import write_host
 from flow.host_snippet import Host
 from flow.interp import Interpreter
@@ -99,6 +99,10 @@ def run_artifact(folder: Path, array: Path) -> Ran:
     """
     manifest = read_manifest(folder)
     try:
+        if (size := (folder / "graph.json").stat().st_size) > MAX_TEXT:
+            raise UsageError(
+                f"{folder}: graph.json is of {size} bytes, at most {MAX_TEXT} are read"
+            )
         graph = Graph.from_json((folder / "graph.json").read_text())
         host = Host.load(folder / "host.json")
         name, model = str(manifest["target"]), str(manifest["model"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -18,6 +19,10 @@ from flow.qtype import QType
 from flow.requant import Rounding
 
 SCHEMA = 2
+MAX_TEXT = 128 << 20  # characters of a graph's JSON; Python takes some ten times as much to read it
+MAX_NODES = 20_000
+MAX_CONSTANTS = 1 << 25  # entries of all weights and tables together
+_RATIONAL = re.compile(r"-?[0-9]{1,4000}(/[0-9]{1,4000})?")
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,17 @@ class Graph:
 
     @classmethod
     def from_json(cls, text: str) -> Graph:
-        """Raises UsageError where the text is not a graph of this schema."""
+        """Raises UsageError where the text is not a graph of this schema, or too large."""
+        if len(text) > MAX_TEXT:
+            raise UsageError(f"graph JSON must be at most {MAX_TEXT} characters, not {len(text)}")
         try:
             body = json.loads(text)
             if body["schema"] != SCHEMA:
                 raise UsageError(f"graph JSON must be of schema {SCHEMA}, not {body['schema']!r}")
+            if len(body["nodes"]) > MAX_NODES:
+                raise UsageError(
+                    f"graph JSON must have at most {MAX_NODES} nodes, not {len(body['nodes'])}"
+                )
             nodes = tuple(
                 Node(
                     row["name"],
@@ -119,9 +130,16 @@ class Graph:
                 )
                 for row in body["nodes"]
             )
+            held = sum(_constants(node.op) for node in nodes)
+            if held > MAX_CONSTANTS:
+                raise UsageError(
+                    f"graph JSON must hold at most {MAX_CONSTANTS} constants, not {held}"
+                )
             return cls.build(body["name"], _value_from_json(body["input"]), nodes)
         except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             raise UsageError(f"graph JSON is damaged: {error!r}") from error
+        except RecursionError as error:
+            raise UsageError("graph JSON is damaged: it is nested too deeply") from error
 
 
 def _derive_bounds(input: Value, nodes: tuple[Node, ...]) -> dict[str, Bounds]:
@@ -171,9 +189,22 @@ def _value_from_json(row: dict[str, Any]) -> Value:
         row["name"],
         tuple(row["shape"]),
         QType(**row["qtype"]),
-        tuple(Fraction(text) for text in row["scale"]),
+        tuple(_rational(text) for text in row["scale"]),
         row["zero_point"],
     )
+
+
+def _rational(text: str) -> Fraction:
+    """What `str` makes of a Fraction; nothing else, for 1e999999999 would take all memory."""
+    if not _RATIONAL.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no fraction")
+    return Fraction(text)
+
+
+def _constants(op: Op) -> int:
+    """Entries of the op's arrays."""
+    held = (getattr(op, field.name) for field in dataclasses.fields(op))
+    return sum(item.size for item in held if isinstance(item, np.ndarray))
 
 
 def _op_json(op: Op) -> dict[str, Any]:
@@ -205,7 +236,7 @@ def _op_from_json(name: str, attributes: dict[str, Any]) -> Op:
         if isinstance(item, list) and key in _ARRAYS:
             read[key] = np.array(item, dtype=np.int64)
         elif key in ("scale", "offset"):
-            read[key] = tuple(Fraction(text) for text in item)
+            read[key] = tuple(_rational(text) for text in item)
         elif key == "qtype":
             read[key] = QType(**item)
         elif key == "rounding":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
 from flow.errors import UsageError
 from flow.graph import Graph, Node
-from flow.ops import IntArray
+from flow.ops import Conv, IntArray
 
-BATCH = 256  # samples at a time: keeps convolution windows inside the cache's reach
+BATCH = 256  # samples at a time, at most: keeps convolution windows inside the cache's reach
+BUDGET = 256 << 20  # bytes that a batch may take, where one sample does not take more
 
 
 class Interpreter:
@@ -18,6 +20,7 @@ class Interpreter:
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self.batch = max(1, min(BATCH, BUDGET // _sample_bytes(graph)))
         self._kernels = [
             node.op.kernel(graph.shapes(node), tuple(graph.bounds[name] for name in node.inputs))
             for node in graph.nodes
@@ -38,15 +41,16 @@ class Interpreter:
         parts = [
             {
                 name: x
-                for name, x in self._batch(codes[start : start + BATCH]).items()
+                for name, x in self._batch(codes[start : start + self.batch]).items()
                 if keep is None or name in wanted
             }
-            for start in range(0, max(len(codes), 1), BATCH)
+            for start in range(0, max(len(codes), 1), self.batch)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def follow(self, codes: IntArray, see: Callable[[Node, IntArray], IntArray]) -> None:
-        """Run all codes at once; later nodes read what `see` gives for a node and its output.
+        """Run all codes at once; later nodes read what `see` gives for a node and its output. The
+        caller keeps to `batch` samples.
 
         Raises:
             UsageError: as `run`.
@@ -61,6 +65,18 @@ class Interpreter:
         for node, kernel in zip(self.graph.nodes, self._kernels, strict=True):
             values[node.output.name] = see(node, kernel(*(values[name] for name in node.inputs)))
         return values
+
+
+def _sample_bytes(graph: Graph) -> int:
+    """Memory for one sample: every value, and twice the largest convolution's columns (as they are
+    gathered, and in order for the product)."""
+    held = sum(prod(value.shape) for value in (graph.input, *(n.output for n in graph.nodes)))
+    columns = (
+        prod(node.op.weight.shape[1:]) * prod(node.output.shape[1:])
+        for node in graph.nodes
+        if isinstance(node.op, Conv)
+    )
+    return 8 * (held + 2 * max(columns, default=0))
 
 
 def check_codes(graph: Graph, codes: IntArray) -> None:
