@@ -37,7 +37,7 @@ ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "
 
 def quant(lowering: Lowering, node: RawNode) -> Tensor:
     """Quant(x, scale, zero-point, bit width)."""
-    scale = _scale(lowering.constant(node, 1, "scale"))
+    scale = _scale(_float32(lowering, node, 1, "scale"))
     zero = _one_whole(lowering.constant(node, 2, "zero-point"), "zero-point")
     bits = _one_whole(lowering.constant(node, 3, "bit width"), "bit width")
     signed, narrow = bool(whole(node, "signed", 1)), bool(whole(node, "narrow", 0))
@@ -59,7 +59,7 @@ def _apply(lowering: Lowering, node: RawNode, source: Tensor, quantizer: Quantiz
 
 def bipolar(lowering: Lowering, node: RawNode) -> Tensor:
     """BipolarQuant(x, scale): +scale where x >= 0, else -scale."""
-    scale = _scale(lowering.constant(node, 1, "scale"))
+    scale = _scale(_float32(lowering, node, 1, "scale"))
     source = lowering.need(node, 0)
     if isinstance(source, np.ndarray):
         signs = np.where(source >= 0, 1, -1).astype(np.int64)
@@ -114,7 +114,7 @@ def trunc(lowering: Lowering, node: RawNode) -> Tensor:
     """Trunc of opset 2 (x, scale, zero-point, input bits, output scale, output bits), and of
     opset 1 (without the output scale: it follows from the bits)."""
     act = lowering.activation(node)
-    scale = _one_scale(lowering.constant(node, 1, "scale"))
+    scale = _one_scale(_float32(lowering, node, 1, "scale"))
     zero = _one_whole(lowering.constant(node, 2, "zero-point"), "zero-point")
     in_bits = _one_whole(lowering.constant(node, 3, "input bit width"), "input bit width")
     second = len(node.inputs) > 5
@@ -124,7 +124,7 @@ def trunc(lowering: Lowering, node: RawNode) -> Tensor:
     if not 1 <= out_bits <= MAX_QUANT_BITS:
         raise Reject(f"its output bit width is {out_bits}", f"use 1 to {MAX_QUANT_BITS}")
     if second:
-        ratio = _one_scale(lowering.constant(node, 4, "output scale")) / scale
+        ratio = _one_scale(_float32(lowering, node, 4, "output scale")) / scale
         shift = round(float(np.log2(float(ratio))))
         step = scale * ratio
     else:
@@ -156,7 +156,7 @@ def quantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
     """QuantizeLinear(x, scale, zero-point): its integers, until a DequantizeLinear follows."""
     source = lowering.need(node, 0)
     zeros, qtype = _zero_points(lowering, node), _type(lowering, node)
-    scale = _scale(lowering.constant(node, 1, "scale"))
+    scale = _scale(_float32(lowering, node, 1, "scale"))
     rank = _rank(lowering, source)
     quantizer = Quantizer(
         _along(scale, whole(node, "axis", 1), rank),
@@ -183,7 +183,7 @@ def codes_at_end(lowering: Lowering, node: RawNode, source: Quantized) -> Tensor
 def dequantize_linear(lowering: Lowering, node: RawNode) -> Tensor:
     """DequantizeLinear(codes, scale, zero-point)."""
     source = lowering.need(node, 0)
-    scale = _scale(lowering.constant(node, 1, "scale"))
+    scale = _scale(_float32(lowering, node, 1, "scale"))
     axis = whole(node, "axis", 1)
     zeros = _zero_points(lowering, node)
     if isinstance(source, np.ndarray):
@@ -321,6 +321,21 @@ def _scale(array: NDArray[Any]) -> NDArray[np.float32]:
             f"its scale must be positive and finite (2^-100 to 2^100), not {first_bad(scale)}"
         )
     return scale
+
+
+def _float32(lowering: Lowering, node: RawNode, index: int, what: str) -> NDArray[Any]:
+    """A constant that runtimes take as float32. Raises Reject where the file's own number is none:
+    rounded, it would be another network's."""
+    array = lowering.constant(node, index, what)
+    if node.inputs[index] in lowering.file.constants and array.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            lost = array != array.astype(np.float32)
+        if lost.any():
+            raise Reject(
+                f"its {what} {float(array[lost][0])!r} is float64, between two float32 numbers",
+                f"export the {what} as float32, as ONNX and QONNX define it",
+            )
+    return array
 
 
 def _one_scale(array: NDArray[Any]) -> Fraction:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from flow import oracle
 from flow.errors import Mismatch, Unsupported, UsageError
@@ -232,3 +233,24 @@ def test_wide_networks_are_the_oracles(tmp_path: Path, seed: int, po2: bool) -> 
     np.testing.assert_array_equal(
         Interpreter(again).run(codes), Interpreter(imported.graph).run(codes)
     )
+
+
+@pytest.mark.parametrize("op", ["Quant", "QuantizeLinear"])
+def test_a_float64_scale_is_taken_as_it_is_or_refused(tmp_path: Path, op: str) -> None:
+    """0.1 in float64 is no float32 number: rounding it would give another network."""
+
+    def net(scale: float) -> Path:
+        made = Net((3,))
+        made.constants.append(numpy_helper.from_array(np.array(scale), "scale"))
+        if op == "Quant":
+            constants = ["scale", *(made.constant(np.float32(v)) for v in (0, 4))]
+            x = made.node(op, ["x", *constants], signed=1, narrow=0, rounding_mode="ROUND")
+        else:
+            x = made.node(op, ["x", "scale"])
+            x = made.node("DequantizeLinear", [x, "scale"])
+        return made.save(tmp_path / "net.onnx", x)
+
+    _, imported = load(net(0.375))
+    assert imported.graph.input.scale == (Fraction(3, 8),)
+    with pytest.raises(Unsupported, match=r"its scale 0\.1 is float64, between two float32"):
+        load(net(0.1))
