@@ -39,7 +39,10 @@ def _imported(*args: str, cwd: Path) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), *((name, "--help") for name in ("compile", "check", "run", "list", "doctor"))],
+    [
+        ("--help",),
+        *((name, "--help") for name in ("compile", "check", "compare", "run", "list", "doctor")),
+    ],
     ids=" ".join,
 )
 def test_help_imports_nothing_heavy(tmp_path: Path, args: tuple[str, ...]) -> None:
@@ -116,7 +119,15 @@ def make(*args: str, **variables: str) -> Done:
 def test_make_alone_prints_help() -> None:
     done = make()
     assert done.code == 0 and done.err == ""
-    for word in ("make compile", "make check", "make run", "make doctor", "make test", "OPTS"):
+    for word in (
+        "make compile",
+        "make check",
+        "make compare",
+        "make run",
+        "make doctor",
+        "make test",
+        "OPTS",
+    ):
         assert word in done.out
     assert make("help").out == done.out
 
