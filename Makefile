@@ -12,7 +12,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check compare run list doctor test conformance wrong-answers lint bench figures clean
+.PHONY: help setup compile check float-check run list doctor test conformance wrong-answers lint bench figures clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -42,8 +42,8 @@ compile: $(VENV)/.ready ## MODEL=… TARGET=… [OPTS="key=value …"] [OUT=fold
 check: $(VENV)/.ready ## MODEL=… TARGET=… [DATA=…]: accuracy on simulated hardware, whole test set
 	@$(BITWRIGHT) check $(COMMON) $(if $(DATA),--data="$$DATA")
 
-compare: $(VENV)/.ready ## MODEL=… [TOOL=onnxruntime|qonnx] [DATA=…]: code by code against float32
-	@$(BITWRIGHT) compare --model="$$MODEL" --opts="$$OPTS" --tool="$$TOOL" $(if $(DATA),--data="$$DATA") $(JSON_FLAG)
+float-check: $(VENV)/.ready ## MODEL=… [TOOL=onnxruntime|qonnx] [DATA=…]: code by code against float32
+	@$(BITWRIGHT) float-check --model="$$MODEL" --opts="$$OPTS" --tool="$$TOOL" $(if $(DATA),--data="$$DATA") $(JSON_FLAG)
 
 run: $(VENV)/.ready ## ARTIFACT=… INPUT=x.npy [OUTPUT=y.npy]: run a compiled artifact on an array
 	@$(BITWRIGHT) run --artifact="$$ARTIFACT" --input="$$INPUT" $(if $(OUTPUT),--output="$$OUTPUT") $(JSON_FLAG)

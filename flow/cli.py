@@ -109,14 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, help="write the real-valued outputs to this .npy")
     run.add_argument("--json", action="store_true", help="one JSON object as the last line")
     run.set_defaults(run=_run)
-    compare = commands.add_parser("compare", help="the network against a float32 runtime")
-    _add_model(compare, _compare, target=False)
-    compare.add_argument(
+    floats = commands.add_parser("float-check", help="the network against a float32 runtime")
+    _add_model(floats, _float_check, target=False)
+    floats.add_argument(
         "--tool",
         default="",
         help="onnxruntime or qonnx (default: what knows the file's operations)",
     )
-    compare.add_argument("--data", type=Path, help="samples of a file; a model's data set")
+    floats.add_argument("--data", type=Path, help="samples of a file; a model's data set")
     names = commands.add_parser("list", help="models, targets and their options")
     names.set_defaults(run=_list)
     doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
@@ -171,11 +171,11 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(args: argparse.Namespace) -> int:
-    from flow.compare import compare_float
+def _float_check(args: argparse.Namespace) -> int:
+    from flow.float_check import float_check
 
     with _Display() as display:
-        compared = compare_float(_request(args, args.data), args.tool, display.events())
+        compared = float_check(_request(args, args.data), args.tool, display.events())
     print(json.dumps(compared.to_json()) if args.json else compared)
     return 0
 

@@ -25,8 +25,8 @@ PACKAGES = {
         Package("torch", "training", "pip install 'bitwright[train]'"),
         Package("brevitas", "training", "pip install 'bitwright[train]'"),
         Package("scikit-learn", "the digits data", "pip install 'bitwright[train]'"),
-        Package("qonnx", "training, TOOL=qonnx", "pip install 'bitwright[compare]'"),
-        Package("onnxruntime", "make compare", "pip install 'bitwright[compare]'"),
+        Package("qonnx", "training, TOOL=qonnx", "pip install 'bitwright[runtimes]'"),
+        Package("onnxruntime", "make float-check", "pip install 'bitwright[runtimes]'"),
         Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
     )
 }

@@ -41,7 +41,10 @@ def _imported(*args: str, cwd: Path) -> tuple[int, set[str]]:
     "args",
     [
         ("--help",),
-        *((name, "--help") for name in ("compile", "check", "compare", "run", "list", "doctor")),
+        *(
+            (name, "--help")
+            for name in ("compile", "check", "float-check", "run", "list", "doctor")
+        ),
     ],
     ids=" ".join,
 )
@@ -122,7 +125,7 @@ def test_make_alone_prints_help() -> None:
     for word in (
         "make compile",
         "make check",
-        "make compare",
+        "make float-check",
         "make run",
         "make doctor",
         "make test",

@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("targets", "models"),
     (
         "flow.plan",
-        "flow.compare",
+        "flow.float_check",
         "flow.driver",
         "flow.doctor",
         "flow.progress",
