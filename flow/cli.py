@@ -227,7 +227,7 @@ def _list(args: argparse.Namespace) -> int:
         for row in recipe.summary():
             bits = f", weights {row.weight} bit" if row.weight else ""
             act = f", outputs {row.act} bit" if row.act else ""
-            print(f"    {row.name:10} {row.kind:8} {row.output_shape!s:14}{bits}{act}")
+            print(f"    {row.name:10} {row.kind:10} {row.output_shape!s:14}{bits}{act}")
         settings = (f"{key}={show_value(getattr(recipe, key))}" for key in option_names(recipe))
         print(f"    options: {' '.join(settings)}")
         print(f"    options of one layer: LAYER.{', LAYER.'.join(LAYER_FIELDS)}")
