@@ -29,7 +29,7 @@ from flow.qat.data import Split, load
 from flow.qat.recipe import Recipe
 from flow.qat.result import Progress, Reference, TrainResult, finished
 from flow.qtype import QType
-from flow.target import Target
+from flow.target import Matrix, Target
 from models import MODELS
 from targets import TARGETS
 
@@ -166,6 +166,8 @@ class Plan(Source):
         target = make_target(request.target)
         super().__init__(request, events, target)
         self.target = target.with_options(self.left)
+        if self.recipe is not None:
+            self.target.check_matrices(_matrices(self.recipe))
 
     def require_tools(self) -> None:
         """Raises ToolMissing before any work where a program or package is not there."""
@@ -264,6 +266,20 @@ def _read_recipe(
         if not dot and key not in known:
             raise unknown_name("option", key, known)
     return recipes.apply_options(recipe, ours), rest
+
+
+def _matrices(recipe: Recipe) -> dict[str, Matrix]:
+    """Every layer with weights, as a target will see it."""
+    shapes = {row.name: row.output_shape for row in recipe.summary()}
+    shapes[recipes.INPUT] = recipe.input_shape
+    found = {}
+    for layer in recipe.layers:
+        if isinstance(layer, recipes.Dense | recipes.Conv):
+            convolved = isinstance(layer, recipes.Conv)
+            taps = layer.kernel**2 if isinstance(layer, recipes.Conv) else 1
+            given = shapes[recipe.sources(layer)[0]]
+            found[layer.name] = Matrix(given[0] * taps, shapes[layer.name][0], convolved)
+    return found
 
 
 def is_path(model: str) -> bool:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from flow.errors import Offence, UsageError
 from flow.graph import Graph
@@ -27,6 +27,15 @@ class Program:
     tail: HostOutput
     vectors: IntArray
     expected: IntArray
+
+
+class Matrix(NamedTuple):
+    """The weights of one layer, as one product takes them: for a `convolved` layer the product of
+    one position."""
+
+    inputs: int
+    outputs: int
+    convolved: bool
 
 
 class Simulation(Protocol):
@@ -55,6 +64,10 @@ class Target(ABC):
     @abstractmethod
     def check(self, graph: Graph) -> list[Offence]:
         """Everything in the graph that this target cannot do exactly; runs no tool."""
+
+    def check_matrices(self, matrices: Mapping[str, Matrix]) -> None:  # noqa: B027
+        """Raises UsageError where a layer's option does not fit its weights; asked before any
+        training, and again with the graph."""
 
     @abstractmethod
     def tools(self) -> tuple[Tool, ...]:
