@@ -28,6 +28,11 @@ PACKAGES = {
         Package("qonnx", "training, TOOL=qonnx", "pip install 'bitwright[runtimes]'"),
         Package("onnxruntime", "make float-check", "pip install 'bitwright[runtimes]'"),
         Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
+        Package(
+            "da4ml",
+            "strategy=distributed_arithmetic of TARGET=hls4ml",
+            "pip install 'bitwright[hls4ml-da]'",
+        ),
     )
 }
 TRAINING = ("torch", "brevitas", "scikit-learn")

@@ -18,14 +18,15 @@ from flow.graph import Graph
 from flow.interp import check_codes
 from flow.ops import IntArray
 from flow.tools import GXX, Programs, require, run
+from targets.hls4ml.backends import FACTS, Backend
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.project import TOP, fill, traced_layers
 
 PROGRAM = "csim"
-_FLAGS = ("-O1", "-std=c++11", "-w", "-I.", "-Ifirmware/ap_types")
+_FLAGS = ("-O1", "-w")
 
 
-def build(folder: Path, layers: list[Layer], io_type: str) -> None:
+def build(folder: Path, layers: list[Layer], backend: Backend, io_type: str) -> None:
     """Build `folder`/csim/csim from `folder`/project.
 
     Raises:
@@ -34,7 +35,7 @@ def build(folder: Path, layers: list[Layer], io_type: str) -> None:
     gxx = str(require(GXX))
     project, csim = folder / "project", folder / "csim"
     csim.mkdir()
-    (csim / "csim.cpp").write_text(fill("csim.cpp", layers, io_type))
+    (csim / "csim.cpp").write_text(fill("csim.cpp", project, layers, backend, io_type))
     # The weights' folder is given at run time, so that the artifact can be moved.
     declare = csim / "weights_dir.h"
     declare.write_text("#include <string>\nstd::string bitwright_weights_dir();\n")
@@ -43,7 +44,16 @@ def build(folder: Path, layers: list[Layer], io_type: str) -> None:
     with Programs() as programs:
         running = []
         for source, name in ((f"firmware/{TOP}.cpp", "firmware"), ("../csim/csim.cpp", "csim")):
-            args = [gxx, *_FLAGS, *where, "-c", source, "-o", f"../csim/{name}.o"]
+            args = [
+                gxx,
+                *_FLAGS,
+                *FACTS[backend].flags,
+                *where,
+                "-c",
+                source,
+                "-o",
+                f"../csim/{name}.o",
+            ]
             running.append(programs.start(args, project, csim / f"{name}.log"))
         for process in running:
             _need(csim, process.wait().argv[-1])

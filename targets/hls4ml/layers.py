@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flow.ops import IntArray, Shape
 from flow.qtype import QType
+from flow.target import Matrix
 
 
 class Kind(Enum):
@@ -19,6 +20,7 @@ class Kind(Enum):
     INPUT = "InputLayer"
     DENSE = "Dense"
     CONV = "Conv2D"
+    DEPTHWISE = "DepthwiseConv2D"
     SCALE = "BatchNormalization"
     POOL = "MaxPooling2D"
     FLATTEN = "Reshape"
@@ -92,6 +94,16 @@ class Layer:
     form: str = ""
     inputs: int = 0
     outputs: int = 0
+
+    @property
+    def matrix(self) -> Matrix:
+        return Matrix(self.inputs, self.outputs, self.kind is not Kind.DENSE)
+
+    @property
+    def products(self) -> int:
+        """Multiplications for one position of the output: hls4ml reckons a depthwise convolution's
+        matrix as a full one's."""
+        return self.inputs * (1 if self.kind is Kind.DEPTHWISE else self.outputs)
 
 
 def constant_type(values: Any) -> QType:

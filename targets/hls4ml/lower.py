@@ -13,6 +13,8 @@ another code than 0 between two shifts. The rest is an offence, never left out i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flow.errors import Offence
 from flow.graph import Graph, Node
 from flow.ops import (
@@ -28,6 +30,7 @@ from flow.ops import (
     Table,
     Threshold,
 )
+from targets.hls4ml.backends import FACTS, Backend, Strategy
 from targets.hls4ml.layers import Fixed, Kind, Layer, Layout, hls_shape
 from targets.hls4ml.moves import add, max_pool, move, mul
 from targets.hls4ml.products import multiply
@@ -36,10 +39,16 @@ from targets.hls4ml.staircases import table, threshold
 from targets.hls4ml.state import Lowered, Refused, State
 
 
-def lower(graph: Graph, *, stream: bool = False) -> Lowered:
-    """Lower every node, for io_stream where `stream`; nothing is left out in silence: what has no
-    layer is an offence."""
-    return _run(State(graph, stream))
+def lower(
+    graph: Graph,
+    *,
+    stream: bool = False,
+    backend: Backend = Backend.VITIS,
+    strategy: Callable[[str], Strategy] = lambda layer: Strategy.LATENCY,
+) -> Lowered:
+    """Lower every node, for io_stream where `stream`, with the strategy that each layer has;
+    nothing is left out in silence: what has no layer is an offence."""
+    return _run(State(graph, stream, FACTS[backend], strategy))
 
 
 def _run(state: State) -> Lowered:

@@ -158,6 +158,11 @@ def move(state: State, node: Node, op: Movement) -> None:
         ):
             state.made[made.name] = source
             return
+        if state.stream and not state.facts.stream_transpose:
+            raise Refused(
+                "hls4ml's headers for this backend transpose no stream",
+                "use io_type=io_parallel, backend=Vitis, or do it on the host",
+            )
         # Channels-last: axis i of the graph is axis (2, 0, 1)[i] there.
         place = (2, 0, 1)
         axes = [place[op.order[place.index(axis)]] for axis in range(3)]
@@ -194,6 +199,11 @@ def concat(state: State, node: Node, op: Concat, sources: list[Layer]) -> None:
         raise Refused("hls4ml joins two different inputs", "join two at a time")
     made = node.output
     rank = len(made.shape)
+    if rank == 1 and state.stream and not state.facts.stream_join_vectors:
+        raise Refused(
+            "hls4ml's headers for this backend join vectors wrongly in io_stream",
+            "use io_type=io_parallel, or backend=Vitis",
+        )
     if rank == 1:
         first, second = (source.layout.order for source in sources)
         layout, axis = Layout(made.shape, np.concatenate([first, second + first.size])), 1

@@ -12,6 +12,7 @@ from flow.ops import (
     Dense,
     IntArray,
     Requant,
+    Shape,
     SumPool,
 )
 from flow.qtype import QType
@@ -20,13 +21,15 @@ from targets.hls4ml.rounding import uniform_shift
 from targets.hls4ml.scale_layer import affine
 from targets.hls4ml.state import State
 
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
+
 
 def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer) -> None:
     """Dense or Conv, with the Requant behind it where that is one shift for all channels."""
     point, result, form, value = 0, None, "", node.output
     consumers = state.graph.consumers(node.output.name)
     if len(consumers) == 1 and isinstance(consumers[0].op, Requant):
-        shift = uniform_shift(state.graph, consumers[0], consumers[0].op)
+        shift = uniform_shift(state.graph, consumers[0], consumers[0].op, narrow=state.facts.narrow)
         if shift is not None:
             point, result = shift
             value, form = consumers[0].output, f"shift {point}, {result.mode.split(',')[0]}"
@@ -41,8 +44,11 @@ def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer
         given = state.graph.value(node.inputs[0])
         kind, attributes = Kind.CONV, conv_attributes(op, given, node.output)
         data = weight.transpose(2, 3, 1, 0)  # (kh, kw, in, out)
+        if op.groups > 1:
+            kind, data = Kind.DEPTHWISE, weight.transpose(2, 3, 0, 1)  # (kh, kw, channel, 1)
     unit = 2.0**-point
-    attributes |= {"weight_data": data * unit, "bias_data": bias * unit, "use_bias": True}
+    constants = "depthwise_data" if kind is Kind.DEPTHWISE else "weight_data"
+    attributes |= {constants: data * unit, "bias_data": bias * unit, "use_bias": True}
     accumulator = Fixed.of(state.reachable(node.output), point)
     state.append(
         Layer(
@@ -59,22 +65,23 @@ def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer
             },
             Layout.of(value.shape),
             form,
-            int(np.prod(weight.shape[1:])),
+            data.size if kind is Kind.DEPTHWISE else int(np.prod(weight.shape[1:])),
             weight.shape[0],
         )
     )
 
 
 def plain_conv(state: State, node: Node, op: Conv | SumPool, source: Layer) -> tuple[Conv, Layer]:
-    """The same function as a convolution without groups, dilation or odd padding."""
+    """The same function as a convolution without dilation or odd padding; without groups too,
+    unless hls4ml has it as a depthwise convolution."""
     if isinstance(op, SumPool):
         channels = state.graph.value(node.inputs[0]).shape[0]
-        ones = np.ones((1, 1, *op.window), dtype=np.int64)
-        weight = np.eye(channels, dtype=np.int64)[:, :, None, None] * ones
+        weight = np.ones((channels, 1, *op.window), dtype=np.int64)
         bias = np.zeros(channels, dtype=np.int64)
-        op = Conv(weight, bias, op.stride, op.pads, pad_value=op.pad_value)
-    weight, bias = ungrouped(op.weight, op.groups), op.bias
-    weight = undilated(weight, op.dilation)
+        op = Conv(weight, bias, op.stride, op.pads, groups=channels, pad_value=op.pad_value)
+    native = is_depthwise(op) and (state.stream, state.strategy(node.name)) in state.facts.depthwise
+    weight = op.weight if native else ungrouped(op.weight, op.groups)
+    weight, bias = undilated(weight, op.dilation), op.bias
     if op.pad_value and any(op.pads):
         # conv(x) = conv(x - p) + p * sum(weight), and x - p is padded with 0.
         bias = bias + op.pad_value * weight.sum(axis=(1, 2, 3))
@@ -83,7 +90,27 @@ def plain_conv(state: State, node: Node, op: Conv | SumPool, source: Layer) -> t
         source = affine(
             state, f"{node.name}_centre", source, 1, -op.pad_value, min(low, 0), max(high, 0), None
         )
-    return Conv(weight, bias, op.stride, op.pads), source
+    pads = op.pads
+    if state.stream and op.stride[0] > 1 and skips_no_rows(weight.shape, native):
+        weight, pads = with_second_row(weight, pads)
+    return Conv(weight, bias, op.stride, pads, groups=op.groups if native else 1), source
+
+
+def skips_no_rows(weight: Shape, native: bool) -> bool:
+    """Whether hls4ml's io_stream convolution forgets the vertical stride: its line buffer for
+    kernels of one row does; a 1x1 convolution has a code of its own, unless it is depthwise."""
+    return weight[2] == 1 and (native or weight[3] > 1)
+
+
+def with_second_row(weight: IntArray, pads: Pads) -> tuple[IntArray, Pads]:
+    """The same function as a kernel of two rows: zeros below, and a row for them."""
+    top, left, bottom, right = pads
+    return np.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 0))), (top, left, bottom + 1, right)
+
+
+def is_depthwise(op: Conv) -> bool:
+    """One filter for each of several channels: hls4ml has no more of them than that."""
+    return op.groups == len(op.weight) > 1 and op.weight.shape[1] == 1
 
 
 def ungrouped(weight: IntArray, groups: int) -> IntArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from flow.errors import FlowError, ToolMissing
 from flow.target import Program
+from targets.hls4ml.backends import FACTS, Backend
 from targets.hls4ml.layers import Kind, Layer
 
 TOP = "dut"
@@ -69,9 +71,10 @@ def write_project(
         _refuse_changes(model, layers)
         model.config.trace_output = True
         model.write()
+    _trace_each_layer(folder, model)
     _tidy(folder)
     _refuse_changed_constants(folder)
-    _complete(folder, layers, program, settings["IOType"])
+    _complete(folder, layers, program, Backend(settings["Backend"]), settings["IOType"])
     return printed.getvalue()
 
 
@@ -97,10 +100,33 @@ def _refuse_changes(model: Any, layers: list[Layer]) -> None:
             raise FlowError(f"hls4ml made the result of {layer.name} {precision}, not {asked}")
 
 
+def _trace_each_layer(folder: Path, model: Any) -> None:
+    """hls4ml's Quartus writer saves the last layer's stream under every layer's name: have each
+    save its own."""
+    firmware = folder / "firmware" / f"{TOP}.cpp"
+    results = {node.name: node.get_output_variable() for node in model.get_layers()}
+
+    def own(match: re.Match[str]) -> str:
+        result = results[match[1]]
+        size = result.size_cpp()
+        return f'save_layer_output<{result.type.name}>({result.name}, "{match[1]}", {size});'
+
+    if model.config.get_config_value("Backend") == Backend.QUARTUS.value and streams(model):
+        saved = r'save_layer_output<\w+>\(\w+, "(\w+)", [^)]*\);'
+        firmware.write_text(re.sub(saved, own, firmware.read_text()))
+
+
+def streams(model: Any) -> bool:
+    return bool(model.config.get_config_value("IOType") == "io_stream")
+
+
 def _tidy(folder: Path) -> None:
-    """Take out what depends on this machine or this run: paths, stamps, hls4ml's own simulation."""
+    """Take out what depends on this machine or this run (paths, stamps, hls4ml's own simulation),
+    and the manuals and tests that come with Catapult's headers."""
     for name in ("build_lib.sh", f"{TOP}_bridge.cpp", "hls4ml_config.yml"):
         (folder / name).unlink(missing_ok=True)
+    for name in ("ac_types/pdfdocs", "ac_types/gdb", "ac_math/pdfdocs", "ac_math/tests"):
+        shutil.rmtree(folder / "firmware" / name, ignore_errors=True)
 
 
 def _refuse_changed_constants(folder: Path) -> None:
@@ -112,7 +138,9 @@ def _refuse_changed_constants(folder: Path) -> None:
             raise FlowError(f"{text.name} and {text.with_suffix('.h').name} hold other constants")
 
 
-def _complete(folder: Path, layers: list[Layer], program: Program, io_type: str) -> None:
+def _complete(
+    folder: Path, layers: list[Layer], program: Program, backend: Backend, io_type: str
+) -> None:
     first, last = layers[0], layers[-1]
     inputs = first.layout.to_hls(program.vectors)
     outputs = last.layout.to_hls(program.expected)
@@ -120,29 +148,37 @@ def _complete(folder: Path, layers: list[Layer], program: Program, io_type: str)
     data.mkdir(exist_ok=True)
     np.savetxt(data / "tb_input_features.dat", inputs, fmt="%d")
     np.savetxt(data / "tb_output_predictions.dat", outputs, fmt="%d")
-    bench = fill("dut_test.cpp", layers, io_type)
-    (folder / f"{TOP}_test.cpp").write_text(bench)
+    (folder / f"{TOP}_test.cpp").write_text(fill("dut_test.cpp", folder, layers, backend, io_type))
     check = folder / "check.sh"
-    check.write_text(_template("check.sh"))
+    check.write_text(_template("check.sh").replace("@FLAGS@", " ".join(FACTS[backend].flags)))
     check.chmod(0o755)
 
 
-def fill(name: str, layers: list[Layer], io_type: str) -> str:
-    """A C++ template with the project's sizes and types in it."""
+def fill(name: str, project: Path, layers: list[Layer], backend: Backend, io_type: str) -> str:
+    """A C++ template with the sizes and types of the written project in it."""
     n_in, n_out = (layer.layout.order.size for layer in (layers[0], layers[-1]))
-    stream = io_type == "io_stream"
+    facts = FACTS[backend]
     traced = "\n".join(
         f'    layers.push_back(std::make_pair("{layer.name}", {layer.layout.order.size}));'
         for layer in traced_layers(layers)
     )
     return (
         _template(name)
+        .replace("@INFER@", facts.stream if io_type == "io_stream" else facts.array)
+        .replace("@WEIGHTS@", _weights(project) if facts.extern_weights else "")
+        .replace("@MAIN@", facts.main)
         .replace("@N_IN@", str(n_in))
         .replace("@N_OUT@", str(n_out))
-        .replace("@INPUT@", 'hls::stream<input_t> x("x")' if stream else f"input_t x[{n_in}]")
-        .replace("@OUTPUT@", 'hls::stream<result_t> y("y")' if stream else f"result_t y[{n_out}]")
         .replace("@TRACE@", traced)
     )
+
+
+def _weights(project: Path) -> str:
+    """The arrays that Catapult's firmware expects its test bench to hold."""
+    found = []
+    for header in sorted((project / "firmware" / "weights").glob("*.h")):
+        found += re.findall(r"^extern (.*;)$", header.read_text(), re.MULTILINE)
+    return "\n".join(found) + "\n"
 
 
 def traced_layers(layers: list[Layer]) -> list[Layer]:

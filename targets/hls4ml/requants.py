@@ -27,7 +27,7 @@ def requant(state: State, node: Node, op: Requant, source: Layer) -> None:
         comparators(state, node, op, source)
         return
     mode = "RND_CONV" if forms[0].rounding is Rounding.HALF_EVEN else "TRN"
-    result = saturating(state.graph, node, op, mode)
+    result = saturating(state.graph, node, op, mode, narrow=state.facts.narrow)
     shift = forms[0].shift
     multipliers = np.array([form.multiplier for form in forms], dtype=object)
     biases = np.array([form.offset for form in forms], dtype=object)
@@ -70,12 +70,12 @@ def clamp(state: State, node: Node, op: Requant, layer: Layer) -> None:
     result = layer.precision["result"]
     least = -(1 << (result.bits - 1)) if result.signed else 0
     span = op.high - op.low
-    top = max(op.high - least, 1)
+    top = max(op.high - least, 2)
     b = affine(state, f"{node.name}_top", layer, -1, op.high, 0, top, None, "TRN,SAT")
     if op.low == 0:
-        affine(state, f"{node.name}_low", b, -1, span, 0, max(span, 1), node.output, "TRN,SAT")
+        affine(state, f"{node.name}_low", b, -1, span, 0, max(span, 2), node.output, "TRN,SAT")
         return
-    c = affine(state, f"{node.name}_low", b, -1, span, 0, max(span, 1), None, "TRN,SAT")
+    c = affine(state, f"{node.name}_low", b, -1, span, 0, max(span, 2), None, "TRN,SAT")
     affine(state, f"{node.name}_back", c, 1, op.low, op.low, op.high, node.output)
 
 
@@ -88,13 +88,14 @@ def unclamped(state: State, node: Node, forms: Any) -> QType:
         for form, low, high in zip(forms, lows, highs, strict=True)
         for acc in (low, high)
     ]
-    return QType.covering(min(ends), max(ends) + 1)  # convergent rounding may go up by one
+    # Convergent rounding may go up by one; and a type of 1 bit is not one on every backend.
+    return QType.covering(min(ends), max(*ends, 1) + 1)
 
 
 def relu(state: State, node: Node, op: Relu, source: Layer) -> None:
     if op.zero:
         _, high = state.ends(node.inputs[0])
-        top = max(high - op.zero, 1)
+        top = max(high - op.zero, 2)
         above = affine(state, f"{node.name}_above", source, 1, -op.zero, 0, top, None, "TRN,SAT")
         affine(state, node.name, above, 1, op.zero, op.zero, op.zero + top, node.output)
         return

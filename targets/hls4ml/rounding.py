@@ -13,7 +13,9 @@ from flow.requant import Form, Rounding, common_forms, exact_form
 from targets.hls4ml.layers import Fixed
 
 
-def uniform_shift(graph: Graph, node: Node, op: Requant) -> tuple[int, Fixed] | None:
+def uniform_shift(
+    graph: Graph, node: Node, op: Requant, *, narrow: bool
+) -> tuple[int, Fixed] | None:
     """(binary point, result type) where the Requant divides every channel by one power of two."""
     if len(set(op.scale)) > 1 or any(op.offset) or op.zero_point:
         return None
@@ -21,25 +23,29 @@ def uniform_shift(graph: Graph, node: Node, op: Requant) -> tuple[int, Fixed] | 
     if form is None or form.width != 1 or form.multiplier < 0:
         return None
     mode = "RND_CONV" if form.rounding is Rounding.HALF_EVEN else "TRN"
-    result = saturating(graph, node, op, mode)
+    result = saturating(graph, node, op, mode, narrow=narrow)
     point = form.shift - (form.multiplier.bit_length() - 1)
     return None if result is None else (point, result)
 
 
-def saturating(graph: Graph, node: Node, op: Requant, mode: str) -> Fixed | None:
-    """The type whose saturation is the Requant's clamp, or None where no ap_fixed has it."""
+def saturating(graph: Graph, node: Node, op: Requant, mode: str, *, narrow: bool) -> Fixed | None:
+    """The type whose saturation is the Requant's clamp, or None where no ap_fixed has it, or one
+    of 1 bit unless `narrow`."""
     low, high = op.low, op.high
-    if low == 0 and high & (high + 1) == 0 and high:
+    typed = narrow or high - low > 1
+    if typed and low == 0 and high & (high + 1) == 0 and high:
         return Fixed(high.bit_length(), 0, False, f"{mode},SAT")
     signed = QType(high.bit_length() + 1, signed=True)
-    if (low, high) == (signed.low, signed.high):
+    if typed and (low, high) == (signed.low, signed.high):
         return Fixed.of(signed, 0, f"{mode},SAT")
     if (low, high) == (signed.low + 1, signed.high) and high:
         return Fixed.of(signed, 0, f"{mode},SAT_SYM")
     # An odd clamp does no harm where the reachable accumulators never run into it.
     reach = _unclamped(graph, node, op)
     if low <= reach[0] and reach[1] <= high:
-        return Fixed.of(QType.covering(*reach), 0, f"{mode},SAT")
+        reached = QType.covering(*reach)
+        bits = reached.bits if narrow else max(reached.bits, 2)
+        return Fixed(bits, 0, reached.signed, f"{mode},SAT")
     return None
 
 

@@ -117,7 +117,8 @@ def comparator(state: State, name: str, source: Layer, cuts: IntArray, signs: In
             {
                 "scale": Fixed.of(QType(2, signed=True), shift),
                 "bias": Fixed.of(constant_type(offsets), shift),
-                "result": Fixed(1, 0, False, "TRN,SAT"),
+                # The cast gives 0 or 1 in either type: `reach` bounds sign*x - cut.
+                "result": Fixed(1 if state.facts.narrow else 2, 0, False, "TRN,SAT"),
             },
             source.layout,
             f"comparator, shift {shift}",

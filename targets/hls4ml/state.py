@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flow.errors import Offence
 from flow.graph import Graph, Value
 from flow.qtype import QType
+from targets.hls4ml.backends import Facts, Strategy
 from targets.hls4ml.layers import Layer, Layout
 
 MAX_CONSTANT_BITS = 53  # hls4ml carries constants as float64
@@ -29,10 +31,13 @@ class Lowered:
 
 
 class State:
-    """Grown node by node; `stream` is whether the project is for io_stream."""
+    """Grown node by node; `stream` is whether the project is for io_stream, `strategy` gives a
+    layer's."""
 
-    def __init__(self, graph: Graph, stream: bool):
-        self.graph, self.stream = graph, stream
+    def __init__(
+        self, graph: Graph, stream: bool, facts: Facts, strategy: Callable[[str], Strategy]
+    ):
+        self.graph, self.stream, self.facts, self.strategy = graph, stream, facts, strategy
         self.turned: dict[str, Layout] = {}  # transposed values: where they lie untransposed
         self.result = Lowered()
         self.made: dict[str, Layer] = {}

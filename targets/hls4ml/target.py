@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from flow.errors import Offence, UsageError
+from flow.errors import Offence, ToolMissing, UsageError
 from flow.graph import Graph
 from flow.metric import Interval, Kind, Metric
 from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
-from flow.target import Program, Simulation, Target
-from flow.tools import GXX, VITIS, VIVADO_HLS, Tool, require, run
+from flow.target import Matrix, Program, Simulation, Target
+from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
+from targets.hls4ml.backends import FACTS, Backend, Strategy
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
 from targets.hls4ml.project import write_project
 from targets.hls4ml.state import Lowered
 
-
-class Backend(Enum):
-    VITIS = "Vitis"
-    VIVADO = "Vivado"
+AUTO = "auto"
 
 
 class IoType(Enum):
@@ -36,22 +35,18 @@ class IoType(Enum):
     STREAM = "io_stream"
 
 
-class Strategy(Enum):
-    LATENCY = "latency"
-    RESOURCE = "resource"
-
-
 @dataclass(frozen=True)
 class Hls4ml(Target):
     """An HLS project. `clock_ns` is the target period; `reuse_factor` says how often one multiplier
     is used per inference (with strategy=resource the nearest factor that a layer allows is taken,
-    and said; set for one layer it must be one that the layer allows)."""
+    and said; set for one layer it must be one that the layer allows). `part` auto is a common
+    device of the backend."""
 
     name: ClassVar[str] = "hls4ml"
     layer_options: ClassVar[tuple[str, ...]] = ("reuse_factor", "strategy")
 
     backend: Backend = Backend.VITIS
-    part: str = "xc7z020clg400-1"
+    part: str = AUTO
     clock_ns: float = 10.0
     io_type: IoType = IoType.PARALLEL
     strategy: Strategy = Strategy.LATENCY
@@ -59,24 +54,59 @@ class Hls4ml(Target):
     synthesize: bool = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{3,63}", self.part):
+        if self.backend not in FACTS:
+            raise ToolMissing(
+                "option backend=oneAPI: its projects are SYCL, which only Intel's icpx with FPGA "
+                "support (oneAPI 2025.0 or older) simulates, and no run with that has been proven "
+                "here; use backend=Quartus for Intel devices"
+            )
+        facts = FACTS[self.backend]
+        if self.part != AUTO and not re.fullmatch(facts.part_form, self.part):
             raise UsageError(
-                f"option part must be a device name such as xc7z020clg400-1, not {self.part!r}"
+                f"option part must be a device name such as {facts.part}, not {self.part!r}"
             )
         require_range("clock_ns", self.clock_ns, 0.5, 1000)
         require_range("reuse_factor", self.reuse_factor, 1, 1 << 20)
+        if self.synthesize and facts.synthesizer is None:
+            raise UsageError(
+                f"option synthesize must be false with backend={self.backend.value}: its tools are "
+                f"not run from here; run them in the artifact's project/"
+            )
+        layers = [f"{layer}." for layer in dict.fromkeys(name for name, _, _ in self.overrides)]
+        for where in ("", *layers):
+            self._refuse_wrong_strategy(where)
+
+    def _refuse_wrong_strategy(self, where: str) -> None:
+        """Raises UsageError where the backend has not the strategy, or that not the reuse."""
+        strategy = self.layer_option(where[:-1], "strategy")
+        valid = [kind.value for kind in FACTS[self.backend].strategies]
+        if strategy.value not in valid:
+            raise UsageError(
+                f"option {where}strategy must be {' or '.join(valid)} with "
+                f"backend={self.backend.value}, not {strategy.value}"
+            )
+        reuse = self.layer_option(where[:-1], "reuse_factor")
+        if strategy is Strategy.DISTRIBUTED_ARITHMETIC and reuse != 1:
+            raise UsageError(
+                f"option {where}reuse_factor must be 1 with {where}strategy={strategy.value}, "
+                f"which has no multipliers to reuse, not {reuse}"
+            )
 
     def check(self, graph: Graph) -> list[Offence]:
         lowered = self._lowered(graph)
         if not lowered.offences:
-            self._refuse_wrong_overrides(graph, lowered.layers)
+            matrices = {layer.name: layer.matrix for layer in lowered.layers if layer.inputs}
+            self.check_layers(graph, tuple(matrices))
+            self.check_matrices(matrices)
         return lowered.offences
 
     def tools(self) -> tuple[Tool, ...]:
-        return (GXX, self._synthesizer()) if self.synthesize else (GXX,)
+        synthesizer = FACTS[self.backend].synthesizer
+        return (GXX, synthesizer) if self.synthesize and synthesizer else (GXX,)
 
     def packages(self) -> tuple[str, ...]:
-        return ("hls4ml", "numpy")
+        used = (self.strategy, *(value for _, _, value in self.overrides))
+        return ("hls4ml", "numpy", *(["da4ml"] if Strategy.DISTRIBUTED_ARITHMETIC in used else []))
 
     def emit(self, program: Program, folder: Path) -> list[str]:
         layers = self._lowered(program.graph).layers
@@ -87,17 +117,14 @@ class Hls4ml(Target):
             program,
             {
                 "Backend": self.backend.value,
-                "Part": self.part,
+                "Part": FACTS[self.backend].part if self.part == AUTO else self.part,
                 "ClockPeriod": self.clock_ns,
                 "IOType": self.io_type.value,
             },
-            lambda layer: {
-                "ReuseFactor": self._reuse(layer),
-                "Strategy": self.layer_option(layer.name, "strategy").value,
-            },
+            self._layer_settings,
         )
         (folder / "hls4ml.log").write_text(printed)
-        csim.build(folder, layers, self.io_type.value)
+        csim.build(folder, layers, self.backend, self.io_type.value)
         if self.synthesize:
             self._run_synthesis(folder)
         return self._warnings(layers)
@@ -107,22 +134,32 @@ class Hls4ml(Target):
 
     def metrics(self, graph: Graph) -> list[Metric]:
         layers = self._lowered(graph).layers
-        multipliers = sum(
-            math.ceil(layer.inputs * layer.outputs / self._reuse(layer)) for layer in layers
-        )
+        multipliers = sum(math.ceil(layer.products / self._reuse(layer)) for layer in layers)
         found = [
             Metric(
                 "multipliers",
                 multipliers,
                 "1",
                 Kind.ASSUMED,
-                "sum over layers of ceil(inputs*outputs/reuse factor); zero weights not taken off",
+                "sum over layers of ceil(weights/reuse factor); zero weights not taken off",
             )
         ]
         return [*found, *self._cycles(graph, layers)]
 
+    def _layer_settings(self, layer: Layer) -> dict[str, Any]:
+        """hls4ml's own keys; a strategy only where there is a matrix that it is for."""
+        if not layer.inputs:
+            return {"ReuseFactor": 1}
+        strategy = self.layer_option(layer.name, "strategy").value
+        return {"ReuseFactor": self._reuse(layer), "Strategy": strategy}
+
     def _lowered(self, graph: Graph) -> Lowered:
-        return lower(graph, stream=self.io_type is IoType.STREAM)
+        return lower(
+            graph,
+            stream=self.io_type is IoType.STREAM,
+            backend=self.backend,
+            strategy=lambda layer: self.layer_option(layer, "strategy"),
+        )
 
     def _cycles(self, graph: Graph, layers: list[Layer]) -> list[Metric]:
         """Latency and initiation interval from hls4ml's structure.
@@ -167,23 +204,29 @@ class Hls4ml(Target):
     def _reuse(self, layer: Layer) -> int:
         """The reuse factor that a layer gets."""
         asked = int(self.layer_option(layer.name, "reuse_factor"))
-        if not layer.inputs or self.layer_option(layer.name, "strategy") is Strategy.LATENCY:
+        if not layer.inputs or self.layer_option(layer.name, "strategy") is not Strategy.RESOURCE:
             return asked
-        valid = valid_reuse_factors(layer.inputs, layer.outputs)
+        valid = self._reuse_factors(layer.matrix)
         return min(valid, key=lambda factor: (abs(factor - asked), factor))
 
-    def _refuse_wrong_overrides(self, graph: Graph, layers: list[Layer]) -> None:
-        weighted = {layer.name: layer for layer in layers if layer.inputs}
-        self.check_layers(graph, tuple(weighted))
+    def check_matrices(self, matrices: Mapping[str, Matrix]) -> None:
         for name, option, value in self.overrides:
-            layer = weighted[name]
-            if option != "reuse_factor" or self._reuse(layer) == value:
+            strategy = self.layer_option(name, "strategy")
+            if option != "reuse_factor" or strategy is not Strategy.RESOURCE:
                 continue
-            valid = valid_reuse_factors(layer.inputs, layer.outputs)
-            raise UsageError(
-                f"OPTS: {name}.reuse_factor must be one of {', '.join(map(str, valid))} with "
-                f"strategy=resource, not {value}"
-            )
+            if name in matrices and value not in (valid := self._reuse_factors(matrices[name])):
+                raise UsageError(
+                    f"OPTS: {name}.reuse_factor must be one of {', '.join(map(str, valid))} with "
+                    f"strategy=resource, not {value}"
+                )
+
+    def _reuse_factors(self, matrix: Matrix) -> list[int]:
+        """With strategy=resource. hls4ml's io_parallel convolutions are wrong (Vitis), or stop in
+        an assertion (Vivado), above a row of the matrix."""
+        factors = valid_reuse_factors(matrix.inputs, matrix.outputs)
+        if matrix.convolved and self.io_type is IoType.PARALLEL:
+            return [factor for factor in factors if factor <= matrix.inputs]
+        return factors
 
     def _warnings(self, layers: list[Layer]) -> list[str]:
         found = []
@@ -201,17 +244,11 @@ class Hls4ml(Target):
                 )
         return found
 
-    def _synthesizer(self) -> Tool:
-        return VITIS if self.backend is Backend.VITIS else VIVADO_HLS
-
     def _run_synthesis(self, folder: Path) -> None:
-        project = folder / "project"
-        if self.backend is Backend.VITIS:
-            args = ["--mode", "hls", "--tcl", "build_prj.tcl"]
-        else:
-            args = ["-f", "build_prj.tcl"]
-        tool = str(require(self._synthesizer()))
-        run([tool, *args], project, folder / "synthesis.log")
+        facts = FACTS[self.backend]
+        assert facts.synthesizer is not None
+        argv = [str(require(facts.synthesizer)), *facts.synthesis]
+        run(argv, folder / "project", folder / "synthesis.log")
 
 
 def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:

@@ -124,8 +124,10 @@ def _requant(rng: np.random.Generator, **more: object) -> Requant:
 
 def _conv(rng: np.random.Generator, **more: object) -> Conv:
     groups = int(more.get("groups", 1))  # type: ignore[call-overload]
-    weight = _ints(rng, (2 * groups, 3 // groups, 3, 2))
-    return Conv(weight, _ints(rng, (2 * groups,)), **more)  # type: ignore[arg-type]
+    each = int(more.pop("each", 2))  # type: ignore[call-overload]
+    kernel = more.pop("kernel", (3, 2))
+    weight = _ints(rng, (each * groups, 3 // groups, *kernel))  # type: ignore[misc]
+    return Conv(weight, _ints(rng, (each * groups,)), **more)  # type: ignore[arg-type]
 
 
 def cases() -> Iterator[Case]:
@@ -151,6 +153,13 @@ def _single(rng: np.random.Generator) -> Iterator[tuple[Op, str, Shape]]:
     yield _conv(rng, pads=(1, 0, 1, 1), pad_value=3), "padded with a zero-point", IMAGE
     yield _conv(rng, stride=(2, 2)), "strided", IMAGE
     yield _conv(rng, groups=3), "depthwise", IMAGE
+    yield _conv(rng, kernel=(1, 2), stride=(2, 1)), "one row, strided", IMAGE
+    yield _conv(rng, groups=3, each=1), "depthwise, one filter each", IMAGE
+    yield (
+        _conv(rng, groups=3, each=1, pads=(1, 0, 1, 1), stride=(2, 2), pad_value=3),
+        "depthwise, strided, padded with a zero-point",
+        IMAGE,
+    )
     yield _conv(rng, dilation=(2, 2)), "dilated", IMAGE
     yield MaxPool((2, 2), (2, 2)), "even", IMAGE
     yield MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), "overlapping, padded", IMAGE
@@ -205,6 +214,7 @@ def _requants(rng: np.random.Generator, qtype: QType) -> Iterator[Case]:
         ("odd clamp", lambda: _requant(rng, low=2, high=11)),
         ("zero-point inside", lambda: _requant(rng, zero_point=5)),
         ("odd zero-point outside", lambda: _requant(rng, zero_point=5, zero_inside=False)),
+        ("one bit", lambda: _requant(rng, low=0, high=1, qtype=QType(1, signed=False))),
         ("ties of a sixth", lambda: _requant(rng, scale=(Fraction(1, 6),))),
     ]
     for label, make in ways:
@@ -213,9 +223,19 @@ def _requants(rng: np.random.Generator, qtype: QType) -> Iterator[Case]:
         yield Case("requant", f"{label}, {qtype}", graph)
 
 
+# Variants besides those of io_type and strategy.
+MORE = {
+    "hls4ml": [
+        {"backend": backend, "io_type": io_type, "strategy": strategy}
+        for backend, strategy in (("Quartus", "resource"), ("Catapult", "latency"))
+        for io_type in ("io_parallel", "io_stream")
+    ]
+}
+
+
 def variants() -> Iterator[tuple[str, Target]]:
     """Every target in each of its variants that changes what is built: its Enum options named
-    io_type and strategy, where it has them."""
+    io_type and strategy, where it has them, and those of MORE."""
     for name, load in TARGETS.items():
         target = load()()
         kinds = option_types(load())
@@ -227,6 +247,8 @@ def variants() -> Iterator[tuple[str, Target]]:
         for chosen in itertools.product(*choices):
             label = " ".join((name, *(value for _, value in chosen)))
             yield label, target.with_options(dict(chosen))
+        for options in MORE.get(name, ()):
+            yield " ".join((name, *options.values())), target.with_options(options)
 
 
 def run(case: Case, target: Target, folder: Path) -> bool:

@@ -22,7 +22,7 @@ from flow.graph import Graph, Node, Value
 from flow.importer import import_qonnx
 from flow.onnx_file import read
 from flow.ops import Dense, DepthToSpace, IntArray, MaxPool, Op, Requant, Slice, Table
-from flow.plan import Events, Request
+from flow.plan import Events, Plan, Request, _matrices
 from flow.qat.recipe import Granularity, Scale
 from flow.qat.train import train
 from flow.qtype import QType
@@ -297,7 +297,17 @@ def test_floor_rounding_and_symmetric_clamps_have_their_types() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "Quartus"}, "backend must be one of Vitis, Vivado"),
+        ({"backend": "Bambu"}, "backend must be one of Vitis, Vivado, Quartus, Catapult"),
+        ({"backend": "Quartus"}, "strategy must be resource with backend=Quartus, not latency"),
+        ({"backend": "Quartus", "strategy": "resource", "synthesize": "true"}, "must be false"),
+        (
+            {"backend": "Catapult", "fc1.strategy": "distributed_arithmetic"},
+            r"fc1\.strategy must be latency or resource with backend=Catapult",
+        ),
+        (
+            {"strategy": "distributed_arithmetic", "fc1.reuse_factor": "2"},
+            r"fc1\.reuse_factor must be 1 with fc1\.strategy=distributed_arithmetic",
+        ),
         ({"clock_ns": "fast"}, "clock_ns must be a finite number"),
         ({"clock_ns": "0"}, "clock_ns must be from"),
         ({"reuse_factor": "0"}, "reuse_factor must be from"),
@@ -320,6 +330,20 @@ def test_a_layer_s_reuse_factor_must_be_one_it_allows(cnn: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown layer 'fc9'"):
         Hls4ml().with_options({"fc9.reuse_factor": "1"}).check(graph)
     assert Hls4ml().with_options({**options, "fc1.reuse_factor": "9"}).check(graph) == []
+
+
+def test_a_layer_s_reuse_factor_is_checked_before_training(tmp_path: Path) -> None:
+    """And against the matrices that the graph will have, for every layer of every model."""
+    for model in MODELS:
+        recipe = dataclasses.replace(MODELS[model](), untrained=True)
+        graph = import_qonnx(read(train(recipe, tmp_path / model).model), model).graph
+        layers = {layer.name: layer for layer in lower(graph).layers if layer.inputs}
+        matrices = _matrices(MODELS[model]())
+        assert {name: layers[name].matrix for name in matrices} == matrices
+    options = {"strategy": "resource", "fc1.reuse_factor": "7"}
+    message = r"fc1.reuse_factor must be one of 1, 2, 4, 8, 16, 32, 64, .* not 7"
+    with pytest.raises(UsageError, match=message):
+        Plan(Request("digits_mlp", "hls4ml", options, None, tmp_path / "none"), Events())
 
 
 def test_reuse_factors_are_hls4ml_s_own() -> None:

@@ -5,6 +5,6 @@ cd "$(dirname "$0")"
 CXX="${CXX:-g++}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-"$CXX" -O1 -std=c++11 -w -Ifirmware/ap_types -DWEIGHTS_DIR='"firmware/weights"' \
+"$CXX" -O1 -w @FLAGS@ -DWEIGHTS_DIR='"firmware/weights"' \
     dut_test.cpp firmware/dut.cpp -o "$work/dut_test"
 "$work/dut_test"

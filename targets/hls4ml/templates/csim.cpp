@@ -19,15 +19,12 @@ std::map<std::string, void *> *trace_outputs = NULL;
 size_t trace_type_size = sizeof(double);
 } // namespace nnet
 
+@WEIGHTS@
 static std::string weights;
 std::string bitwright_weights_dir() { return weights; }
 
 static void infer(const long long *in, long long *out) {
-    @INPUT@;
-    @OUTPUT@;
-    nnet::convert_data<const long long, input_t, @N_IN@>(in, x);
-    dut(x, y);
-    nnet::convert_data<result_t, long long, @N_OUT@>(y, out);
+@INFER@
 }
 
 int main(int argc, char **argv) {

@@ -15,6 +15,11 @@ std::map<std::string, void *> *trace_outputs = NULL;
 size_t trace_type_size = sizeof(double);
 } // namespace nnet
 
+@WEIGHTS@
+static void infer(const long long *in, long long *out) {
+@INFER@
+}
+
 static std::vector<long long> numbers(const std::string &line) {
     std::istringstream text(line);
     std::vector<long long> found;
@@ -24,13 +29,13 @@ static std::vector<long long> numbers(const std::string &line) {
     return found;
 }
 
-int main() {
-    std::ifstream features("tb_data/tb_input_features.dat");
-    std::ifstream predictions("tb_data/tb_output_predictions.dat");
+@MAIN@
+    std::ifstream features((root + "tb_data/tb_input_features.dat").c_str());
+    std::ifstream predictions((root + "tb_data/tb_output_predictions.dat").c_str());
 #ifdef RTL_SIM
-    std::ofstream results("tb_data/rtl_cosim_results.log");
+    std::ofstream results((root + "tb_data/rtl_cosim_results.log").c_str());
 #else
-    std::ofstream results("tb_data/csim_results.log");
+    std::ofstream results((root + "tb_data/csim_results.log").c_str());
 #endif
     if (!features.is_open() || !predictions.is_open()) {
         std::cerr << "ERROR: tb_data is not there; run in the project's folder" << std::endl;
@@ -45,11 +50,7 @@ int main() {
             return 1;
         }
         long long out[@N_OUT@];
-        @INPUT@;
-        @OUTPUT@;
-        nnet::convert_data<long long, input_t, @N_IN@>(in.data(), x);
-        dut(x, y);
-        nnet::convert_data<result_t, long long, @N_OUT@>(y, out);
+        infer(in.data(), out);
         for (int i = 0; i < @N_OUT@; i++) {
             results << out[i] << " ";
             if (out[i] != expected[i] && wrong++ == 0)
