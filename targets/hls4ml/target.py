@@ -134,7 +134,11 @@ class Hls4ml(Target):
 
     def metrics(self, graph: Graph) -> list[Metric]:
         layers = self._lowered(graph).layers
-        multipliers = sum(math.ceil(layer.products / self._reuse(layer)) for layer in layers)
+        multipliers = sum(
+            math.ceil(layer.products / self._reuse(layer))
+            for layer in layers
+            if layer.inputs and not self._adders_only(layer)
+        )
         found = [
             Metric(
                 "multipliers",
@@ -145,6 +149,9 @@ class Hls4ml(Target):
             )
         ]
         return [*found, *self._cycles(graph, layers)]
+
+    def _adders_only(self, layer: Layer) -> bool:
+        return self.layer_option(layer.name, "strategy") is Strategy.DISTRIBUTED_ARITHMETIC
 
     def _layer_settings(self, layer: Layer) -> dict[str, Any]:
         """hls4ml's own keys; a strategy only where there is a matrix that it is for."""
@@ -176,8 +183,13 @@ class Hls4ml(Target):
             interval = max(p * r for p, r in zip(positions, reuse, strict=True))
             source = "largest of output positions * reuse factor over the layers; not checked"
             return [Metric("interval", interval, "cycles", Kind.ASSUMED, source)]
-        if not all(isinstance(n.op, Dense | Requant | Flatten | Relu) for n in graph.nodes):
-            source = "largest reuse factor over the layers; not checked for such networks"
+        like_those = (
+            FACTS[self.backend].synthesizer is not None
+            and not any(self._adders_only(layer) for layer in weighted)
+            and all(isinstance(n.op, Dense | Requant | Flatten | Relu) for n in graph.nodes)
+        )
+        if not like_those:
+            source = "largest reuse factor over the layers; not checked for such designs"
             return [Metric("interval", max(reuse, default=1), "cycles", Kind.ASSUMED, source)]
         latency = sum(reuse) + 2 * count - 1
         scales = sum(isinstance(node.op, Requant) for node in graph.nodes)
