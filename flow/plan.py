@@ -81,7 +81,7 @@ class Source:
                     f"DATA={request.data}: {request.model} is trained already; DATA is for check"
                 )
         else:
-            self.name = request.model
+            self.name = _safe_name(request.model)
             self.recipe, options = _read_recipe(request.model, target, options)
         if target is None and options:
             known = ["input"] if self.recipe is None else recipes.option_names(self.recipe)
@@ -248,9 +248,12 @@ def _read_recipe(
     name: str, target: Target | None, options: dict[str, str]
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with its options applied, and the options that are left for the target."""
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    recipe = MODELS[name]()
+    model, at, weight = name.partition("@")  # model@w: the point of its front with that bops_weight
+    if model not in MODELS:
+        raise unknown_name("model", model, MODELS)
+    recipe = MODELS[model]()
+    if at:
+        options = {"bops_weight": weight, **options}
     ours = {k: v for k, v in options.items() if recipes.is_recipe_option(recipe, k)}
     rest = {k: v for k, v in options.items() if k not in ours}
     theirs = target.layer_options if target else ()

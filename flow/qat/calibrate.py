@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flow.qat.recipe import Granularity, Scale
+from flow.qat.formats import Granularity, Scale
 
 _FRACTIONS = 80  # float candidates: this many steps down from the range that clips nothing
 _OCTAVES = 4  # power-of-two candidates: this many halvings below it
@@ -59,6 +59,28 @@ def activation_scale(y: Tensor, limits: Range, kind: Scale) -> Tensor:
     return _best_scale(y.reshape(1, -1), limits, kind).reshape(())
 
 
+def asymmetric_scale(
+    y: Tensor, limits: Range, kind: Scale, clip: bool = True
+) -> tuple[Tensor, int]:
+    """Scale, shape (), and zero-point of unsigned codes for samples y of any shape and sign.
+
+    The least squared error, or, without `clip`, the smallest scale that clips no sample by more
+    than the zero-point's rounding, which is at most half a step.
+    """
+    bottom, top = min(float(y.min()), 0.0), max(float(y.max()), 0.0)
+    span = torch.tensor([[top - bottom]])
+    row = y.reshape(-1).double()
+    best, zero, least = torch.ones(()), 0, math.inf
+    for shrink in _shrinks(kind) if clip else [1.0]:
+        scale = float(_widest_scale(span, limits, kind)) * shrink
+        offset = min(round(-bottom / scale), limits.highest)
+        codes = torch.clamp(torch.round(row / scale) + offset, 0, limits.highest)
+        error = float((((codes - offset) * scale - row) ** 2).sum())
+        if error < least:
+            best, zero, least = torch.tensor(scale), offset, error
+    return best, zero
+
+
 def input_scale(x: Tensor, limits: Range, kind: Scale) -> Tensor:
     """The smallest scale, shape (), that clips no network input of any shape."""
     return _widest_scale(x.reshape(1, -1), limits, kind).float().reshape(())
@@ -74,16 +96,19 @@ def _widest_scale(rows: Tensor, limits: Range, kind: Scale) -> Tensor:
     return scale if kind is Scale.FLOAT else torch.exp2(torch.ceil(torch.log2(scale)))
 
 
+def _shrinks(kind: Scale) -> list[float]:
+    """Candidates for a scale, in widest scales."""
+    if kind is Scale.PO2:
+        return [2.0**-step for step in range(_OCTAVES)]
+    return [1.0 - step / (_FRACTIONS * 1.25) for step in range(_FRACTIONS)]
+
+
 def _best_scale(rows: Tensor, limits: Range, kind: Scale) -> Tensor:
     """The scale with the smallest squared error, float32, for each row of (n, m)."""
     widest = _widest_scale(rows, limits, kind)
-    if kind is Scale.PO2:
-        shrinks = [2.0**-step for step in range(_OCTAVES)]
-    else:
-        shrinks = [1.0 - step / (_FRACTIONS * 1.25) for step in range(_FRACTIONS)]
     best = widest.clone()
     least = torch.full_like(widest, math.inf)
-    for shrink in shrinks:
+    for shrink in _shrinks(kind):
         scale = widest * shrink
         codes = torch.clamp(torch.round(rows / scale[:, None]), limits.lowest, limits.highest)
         error = ((codes * scale[:, None] - rows) ** 2).sum(1)

@@ -22,8 +22,9 @@ from flow.qat.result import MODEL, REFERENCE
 CHUNK = 1000  # samples at a time
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"
-# What follows the value among the inputs of QONNX's Quant, in order.
+# What follows the value among the inputs of QONNX's Quant, in order; BipolarQuant has the first.
 QUANT_CONSTANTS = ("scale", "zero_point", "bits")
+QUANTS = ("Quant", "BipolarQuant")
 
 
 def export(network: Network, recipe: Recipe, split: Split, folder: Path) -> Path:
@@ -117,7 +118,7 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _constant_name(node: onnx.NodeProto, name: str, index: int) -> str:
-    if node.op_type != "Quant":
+    if node.op_type not in QUANTS:
         return f"{name}.{index}"
     if index == 0:
         return name.removesuffix("_quant")  # fc1.weight_quant quantizes fc1.weight
@@ -128,9 +129,9 @@ def _node_name(node: onnx.NodeProto, taken: set[str]) -> str:
     """From the exporter's `/fc1/weight_quant/export_handler/Quant` to `fc1.weight_quant`; a
     module's first other node has the module's name, the next ones also their operation's."""
     module, *rest = node.name.strip("/").split("/")
-    if node.op_type == "Quant":
+    if node.op_type in QUANTS:
         return f"{module}.{rest[0]}"
-    if node.op_type == "Relu" or module in taken:
+    if node.op_type in ("Relu", "Transpose") or module in taken:
         return f"{module}.{node.op_type.lower()}"
     return module
 

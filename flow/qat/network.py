@@ -1,8 +1,9 @@
 """The two networks of a recipe: the float twin, and the Brevitas network that starts from it.
 
 Module names carry the recipe's layer names: `fc1`, `fc1_bn`, `fc1_act`; the input's quantizer is
-`input`. The quantized network holds no BatchNorm: it is merged into weights and bias before
-quantization, so that what is trained is what is exported.
+`input`. In the quantized network a BatchNorm is merged into weights and bias before quantization,
+so that what is trained is what is exported; only before a sign and behind binary weights it stays.
+There the block order is XNOR-Net's: BatchNorm, sign, binary layer, pool.
 """
 
 from __future__ import annotations
@@ -12,27 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from brevitas.core.function_wrapper.ops_ste import RoundSte
-from brevitas.inject.enum import RestrictValueType, ScalingImplType
+from brevitas.core.bit_width import BitWidthConst, BitWidthParameter
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
-from brevitas.quant.fixed_point import (
-    Int8ActPerTensorFixedPoint,
-    Int8WeightPerChannelFixedPoint,
-    Int8WeightPerTensorFixedPoint,
-    Uint8ActPerTensorFixedPoint,
-)
-from brevitas.quant.scaled_int import (
-    Int8ActPerTensorFloat,
-    Int8WeightPerChannelFloat,
-    Int8WeightPerTensorFloat,
-    Int32Bias,
-    Uint8ActPerTensorFloat,
-)
+from brevitas.quant.scaled_int import Int32Bias
 from torch import Tensor, nn
 
 from flow.errors import FlowError, UsageError
-from flow.qat.calibrate import Range, activation_scale, input_scale, weight_scale
+from flow.qat.formats import ActRounding, Format
 from flow.qat.modules import Mean, Standardize, Sum
+from flow.qat.quantizers import activation, input_quantizer, weight_settings
 from flow.qat.recipe import (
     INPUT,
     Add,
@@ -40,31 +29,15 @@ from flow.qat.recipe import (
     Dense,
     Flatten,
     GlobalPool,
-    Granularity,
     Layer,
     MaxPool,
     Quantized,
     Recipe,
-    Scale,
     Weighted,
 )
 
 STANDARDIZE = "standardize"
 CALIBRATION = 2048  # samples from which the ranges of input and activations come
-
-_WEIGHT_QUANT = {
-    (Scale.PO2, Granularity.TENSOR): Int8WeightPerTensorFixedPoint,
-    (Scale.PO2, Granularity.CHANNEL): Int8WeightPerChannelFixedPoint,
-    (Scale.FLOAT, Granularity.TENSOR): Int8WeightPerTensorFloat,
-    (Scale.FLOAT, Granularity.CHANNEL): Int8WeightPerChannelFloat,
-}
-# By kind of scale, and whether signed.
-_ACT_QUANT = {
-    (Scale.PO2, False): Uint8ActPerTensorFixedPoint,
-    (Scale.PO2, True): Int8ActPerTensorFixedPoint,
-    (Scale.FLOAT, False): Uint8ActPerTensorFloat,
-    (Scale.FLOAT, True): Int8ActPerTensorFloat,
-}
 
 Before = Callable[[str, nn.Module, tuple[Any, ...]], None]
 
@@ -158,12 +131,14 @@ def float_network(recipe: Recipe, standardize: Standardize | None = None) -> Net
         else:
             module = _plain_layer(layer)
         network.append(layer.name, layer.name, module, *sources)
-        if isinstance(layer, Weighted) and not last:
-            channels = row.output_shape[0]
-            norm = nn.BatchNorm2d if isinstance(layer, Conv) else nn.BatchNorm1d
-            network.append(layer.name, _norm_name(layer.name), norm(channels), layer.name)
-        if _rectified(layer) and not last:
-            network.append(layer.name, _act_name(layer.name), nn.ReLU(), layer.name)
+        for owner in _ending(recipe, layer):
+            if isinstance(owner, Weighted):
+                norm = nn.BatchNorm2d if isinstance(owner, Conv) else nn.BatchNorm1d
+                made = norm(row.output_shape[0])
+                network.append(layer.name, _norm_name(owner.name), made, layer.name)
+            act = _float_act(recipe, owner)
+            if act is not None:
+                network.append(layer.name, _act_name(owner.name), act, layer.name)
     return network
 
 
@@ -183,11 +158,11 @@ def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
     """
     merged = merge_batchnorm(recipe, twin)
     standardize = getattr(merged, STANDARDIZE, None)
-    network = Network()
+    network: Any = Network()
     with torch.no_grad():
         outputs = merged.values(x[:CALIBRATION])
         start = x if standardize is None else standardize(x)
-        _begin(network, recipe, standardize, _input_quantizer(recipe, start))
+        _begin(network, recipe, standardize, input_quantizer(recipe.inputs, start))
         for layer in recipe.layers:
             sources = recipe.sources(layer)
             if isinstance(layer, Weighted):
@@ -195,23 +170,36 @@ def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
             else:
                 module = _plain_layer(layer)
             network.append(layer.name, layer.name, module, *sources)
-            if isinstance(layer, Quantized) and layer is not recipe.layers[-1]:
-                name = _act_name(layer.name)
-                y = outputs[name if name in outputs else layer.name]
-                network.append(layer.name, name, _activation(recipe, layer, y), layer.name)
-    return network
+            for owner in _ending(recipe, layer):
+                act, norm = _act_name(owner.name), _norm_name(owner.name)
+                y = outputs[act if act in outputs else owner.name]
+                made: Any = activation(recipe.activations(owner.name), y, _rectified(owner))
+                offset = getattr(network, owner.name)
+                if hasattr(merged, norm):
+                    offset = copy.deepcopy(getattr(merged, norm))
+                    network.append(layer.name, norm, offset, layer.name)
+                network.append(layer.name, act, made, layer.name)
+                if recipe.rounding is ActRounding.FLOOR and hasattr(offset, "bias"):
+                    _raise_half(offset, made)
+    return network  # type: ignore[no-any-return]
+
+
+def _raise_half(offset: Any, act: Any) -> None:
+    """Rounding to nearest is a floor half a step higher; a sign rounds nothing."""
+    if act.act_quant.bit_width() > 1:
+        offset.bias += act.act_quant.scale() / 2
 
 
 def merge_batchnorm(recipe: Recipe, twin: Network) -> Network:
-    """A copy of the float twin in eval mode with every BatchNorm merged into its layer.
+    """A copy of the float twin in eval mode with BatchNorms merged into their layers.
 
-    Module names are the twin's; the merged network has no BatchNorm modules, every weighted layer
-    has a bias. Same function up to float32 rounding.
+    Module names are the twin's. Weighted layers whose BatchNorm is merged have a bias; where
+    `recipe.keeps_norm` the layer and its BatchNorm stay. Same function up to float32 rounding.
     """
     merged = copy.deepcopy(twin)
     for layer in recipe.layers:
         norm: Any = getattr(twin, _norm_name(layer.name), None)
-        if norm is None or not isinstance(layer, Weighted):
+        if norm is None or not isinstance(layer, Weighted) or recipe.keeps_norm(layer.name):
             continue
         module: Any = twin.get_submodule(layer.name)
         # float64, so that merging adds no error beyond one final rounding.
@@ -250,12 +238,16 @@ def _freeze(name: str, module: Any, inputs: tuple[Any, ...]) -> None:
     quantizer = _tensor_quant(module)
     if quantizer is not None:
         quantizer.scaling_impl = _FixedScale(_scale_of(name, module))
+        bits = getattr(quantizer, "msb_clamp_bit_width_impl", None)
+        if isinstance(bits, BitWidthParameter):
+            quantizer.msb_clamp_bit_width_impl = BitWidthConst(round(bits().item()))
     if isinstance(module, QuantLinear | QuantConv2d):
         weight = module.quant_weight()
         module.weight.copy_(weight.value)
-        module.bias.copy_(module.bias_quant(module.bias, inputs[0], weight).value)
         _require_finite(name, "weights", module.weight)
-        _require_finite(name, "bias", module.bias)
+        if module.bias is not None:
+            module.bias.copy_(module.bias_quant(module.bias, inputs[0], weight).value)
+            _require_finite(name, "bias", module.bias)
 
 
 def input_codes(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -336,6 +328,24 @@ def _act_name(layer: str) -> str:
     return f"{layer}_act"
 
 
+def _ending(recipe: Recipe, layer: Layer) -> list[Layer]:
+    """The layers whose BatchNorm and activation stand behind `layer`."""
+    *inner, _ = recipe.layers
+    return [o for o in inner if isinstance(o, Quantized) and recipe.end(o) == layer.name]
+
+
+def _float_act(recipe: Recipe, layer: Layer) -> nn.Module | None:
+    """What the layer's activation is without quantization, of a BatchNorm's output."""
+    form = recipe.format(layer.name, "act_format")
+    if form in (Format.BINARY, Format.TERNARY):
+        return nn.Hardtanh()
+    if not _rectified(layer):
+        return None
+    if form is Format.ASYMMETRIC:
+        return nn.Threshold(-1.0, -1.0)  # a ReLU that bends a standard deviation lower
+    return nn.ReLU()
+
+
 def _rectified(layer: Layer) -> bool:
     """Whether the layer's own quantizer stands behind a ReLU."""
     return isinstance(layer, Dense | Add) or (isinstance(layer, Conv) and layer.relu)
@@ -357,53 +367,10 @@ def _plain_layer(layer: Add | MaxPool | GlobalPool | Flatten) -> nn.Module:
     return nn.Flatten()
 
 
-def _log_scaling(scale: Scale) -> RestrictValueType:
-    # A float scale is trained by its logarithm too: it cannot reach zero or change sign.
-    return RestrictValueType.POWER_OF_TWO if scale is Scale.PO2 else RestrictValueType.LOG_FP
-
-
-def _input_quantizer(recipe: Recipe, x: Tensor) -> nn.Module:
-    limits = Range(recipe.input_bits, signed=recipe.standardize)
-    # Standardized features have long tails: clipping the far ends costs less than coarse steps.
-    pick = activation_scale if recipe.standardize else input_scale
-    module: nn.Module = QuantIdentity(
-        act_quant=_ACT_QUANT[recipe.scale, limits.signed],
-        bit_width=recipe.input_bits,
-        scaling_impl_type=ScalingImplType.CONST,
-        scaling_init=pick(x, limits, recipe.scale) * limits.divisor(recipe.scale),
-        return_quant_tensor=True,
-    )
-    return module
-
-
-def _activation(recipe: Recipe, layer: Layer, y: Tensor) -> nn.Module:
-    bits = recipe.bits(layer.name, "act_bits")
-    limits = Range(bits, signed=recipe.signed(layer.name))
-    kind = QuantReLU if _rectified(layer) else QuantIdentity
-    module: nn.Module = kind(
-        act_quant=_ACT_QUANT[recipe.scale, limits.signed],
-        bit_width=bits,
-        scaling_impl_type=ScalingImplType.PARAMETER,
-        restrict_scaling_type=_log_scaling(recipe.scale),
-        restrict_value_float_to_int_impl=RoundSte,
-        scaling_init=activation_scale(y, limits, recipe.scale) * limits.divisor(recipe.scale),
-        return_quant_tensor=True,
-    )
-    return module
-
-
 def _quantized_layer(recipe: Recipe, layer: Dense | Conv, source: Any) -> nn.Module:
-    bits = recipe.bits(layer.name, "weight_bits")
-    limits = Range(bits, signed=True, narrow=True)
-    scale = weight_scale(source.weight.detach(), limits, recipe.scale, recipe.granularity)
-    settings: dict[str, Any] = {
-        "bias": True,
-        "weight_quant": _WEIGHT_QUANT[recipe.scale, recipe.granularity],
-        "weight_bit_width": bits,
-        "weight_scaling_impl_type": ScalingImplType.PARAMETER,
-        "weight_restrict_scaling_type": _log_scaling(recipe.scale),
-        "weight_restrict_value_float_to_int_impl": RoundSte,
-        "weight_scaling_init": scale * limits.divisor(recipe.scale),
+    settings = weight_settings(recipe.weights(layer.name), source.weight)
+    settings |= {
+        "bias": source.bias is not None,
         "bias_quant": Int32Bias,
         "bias_bit_width": recipe.bits(layer.name, "bias_bits"),
     }
@@ -421,5 +388,6 @@ def _quantized_layer(recipe: Recipe, layer: Dense | Conv, source: Any) -> nn.Mod
         )
     with torch.no_grad():
         module.weight.copy_(source.weight)
-        module.bias.copy_(source.bias)
+        if source.bias is not None:
+            module.bias.copy_(source.bias)
     return module  # type: ignore[no-any-return]

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from flow.errors import UsageError
@@ -23,20 +22,9 @@ from flow.options import (
     unknown_name,
     with_options,
 )
-
-
-class Scale(Enum):
-    """What values a quantizer's scale may take."""
-
-    PO2 = "po2"  # powers of two: requantization is a shift
-    FLOAT = "float"  # any positive float32
-
-
-class Granularity(Enum):
-    """How many scales a weight tensor has."""
-
-    TENSOR = "tensor"
-    CHANNEL = "channel"  # one per output channel
+from flow.qat.formats import ACT_FORMATS, WEIGHT_FORMATS, ActRounding, Format, Numbers, Rule
+from flow.qat.formats import Granularity as Granularity
+from flow.qat.formats import Scale as Scale
 
 
 @dataclass(frozen=True)
@@ -112,8 +100,13 @@ class LayerBits:
     act: int | None
 
 
+# The bits of formats that leave no choice.
+_FORMAT_BITS = {Format.BINARY: 1, Format.TERNARY: 2}
+
 # Fields that OPTS may set for one layer: `OPTS="conv1.weight_bits=8"`.
-LAYER_FIELDS = ("weight_bits", "bias_bits", "act_bits")
+LAYER_FIELDS = ("weight_bits", "bias_bits", "act_bits", "weight_format", "act_format")
+_BITS = {"weight_bits": (2, 16), "act_bits": (2, 16), "bias_bits": (2, 32)}
+_FORMATS = {"weight_format": WEIGHT_FORMATS, "act_format": ACT_FORMATS}
 
 
 @dataclass(frozen=True)
@@ -122,8 +115,12 @@ class Recipe:
 
     `input_shape` is without the batch, (C, H, W) or (features,). With `standardize` every feature
     is shifted and scaled on the host to mean 0 and deviation 1 of the training data, and quantized
-    signed; without, inputs must not be negative. `overrides` holds (layer, field, value) triples
-    with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
+    signed; without, inputs must not be negative unless their format is asymmetric. The numbers'
+    formats, `integer_bits`, `auto_scale`, `rule` and `ewgs_delta` are explained at
+    `flow.qat.formats`; `rounding` is that of activations. With `bops_weight` w the
+    bits of layers are learned: w times the network's bit operations, in those of the recipe's own
+    bits, is added to the loss. `overrides` holds (layer, field, value)
+    triples with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
     scalings of training images, 0 for none. `untrained` takes seeded random weights and inputs
     instead of training, where only the hardware matters: there is no accuracy then.
     """
@@ -138,6 +135,16 @@ class Recipe:
     bias_bits: int = 16
     scale: Scale = Scale.PO2
     granularity: Granularity = Granularity.TENSOR
+    act_granularity: Granularity = Granularity.TENSOR
+    weight_format: Format = Format.INTEGER
+    act_format: Format = Format.INTEGER
+    input_format: Format = Format.INTEGER
+    integer_bits: int = 2
+    auto_scale: bool = True
+    rounding: ActRounding = ActRounding.HALF_EVEN
+    rule: Rule = Rule.STE
+    ewgs_delta: float = 0.2
+    bops_weight: float = 0.0
     float_epochs: int = 60
     epochs: int = 60
     batch_size: int = 64
@@ -146,12 +153,25 @@ class Recipe:
     standardize: bool = False
     untrained: bool = False
     seed: int = 0
-    overrides: tuple[tuple[str, str, int], ...] = ()
+    overrides: tuple[tuple[str, str, int | Format], ...] = ()
 
     def __post_init__(self) -> None:
-        require_range("input_bits", self.input_bits, 2, 16)
+        _require_input(self.input_format, self.input_bits)
         for field in LAYER_FIELDS:
-            _require_bits(field, field, getattr(self, field))
+            _require_field(field, field, getattr(self, field))
+        if self.act_granularity is Granularity.CHANNEL:
+            raise UsageError(
+                "option act_granularity: activations with one scale per channel cannot go into a "
+                "dense layer or a full convolution, which add up over channels; use tensor"
+            )
+        require_range("integer_bits", self.integer_bits, 1, 16)
+        require_range("ewgs_delta", self.ewgs_delta, 0, 1)
+        require_range("bops_weight", self.bops_weight, 0, 100)
+        if self.bops_weight > 0 and self.rule is not Rule.STE:
+            raise UsageError(
+                f"option bops_weight: bit widths are learned with rule=ste, as the other rules are "
+                f"made for a set number of bits, not with {self.rule.value}"
+            )
         require_range("float_epochs", self.float_epochs, 1, 10_000)
         require_range("epochs", self.epochs, 1, 10_000)
         require_range("batch_size", self.batch_size, 2, 65_536)
@@ -163,22 +183,92 @@ class Recipe:
         for layer, field, value in self.overrides:
             if field not in LAYER_FIELDS:
                 raise unknown_name("layer option", field, LAYER_FIELDS)
-            known = quantized if field == "act_bits" else weighted
+            known = quantized if field.startswith("act_") else weighted
             if layer not in known:
                 raise unknown_name("layer", layer, known)
-            if field == "act_bits" and layer == self.layers[-1].name:
+            if field.startswith("act_") and layer == self.layers[-1].name:
                 raise UsageError(
-                    f"option {layer}.act_bits: the last layer's output stays an accumulator, "
-                    f"it has no activation bits to set"
+                    f"option {layer}.{field}: the last layer's output stays an accumulator, "
+                    f"it has no activation to set"
                 )
-            _require_bits(f"{layer}.{field}", field, value)
+            _require_field(f"{layer}.{field}", field, value)
 
     def bits(self, layer: str, field: str) -> int:
-        """The bits that hold for one layer: its override, else the recipe's."""
-        for name, key, value in self.overrides:
+        """The bits that hold for one layer: what its format says, its override, or the recipe's."""
+        kind = field.removesuffix("_bits")
+        if kind != "bias" and (fixed := _FORMAT_BITS.get(self.format(layer, f"{kind}_format"))):
+            return fixed
+        found = self._of_layer(layer, field)
+        assert isinstance(found, int)
+        return found
+
+    def format(self, layer: str, field: str) -> Format:
+        """The format that holds for one layer's `weight_format` or `act_format`."""
+        found = self._of_layer(layer, field)
+        assert isinstance(found, Format)
+        return found
+
+    def _of_layer(self, layer: str, field: str) -> int | Format:
+        for name, key, value in reversed(self.overrides):  # options come behind the model's own
             if (name, key) == (layer, field):
                 return value
-        return int(getattr(self, field))
+        found: int | Format = getattr(self, field)
+        return found
+
+    def weights(self, layer: str) -> Numbers:
+        """Everything that decides how one layer's weights are quantized."""
+        form = self.format(layer, "weight_format")
+        return self._numbers(form, self.bits(layer, "weight_bits"), signed=True)
+
+    def activations(self, layer: str) -> Numbers:
+        """Everything that decides how one layer's activations are quantized."""
+        form = self.format(layer, "act_format")
+        signed = form is Format.FIXED or (form is not Format.ASYMMETRIC and self.signed(layer))
+        return self._numbers(form, self.bits(layer, "act_bits"), signed)
+
+    @property
+    def inputs(self) -> Numbers:
+        """Everything that decides how the network's input is quantized."""
+        signed = self.standardize and self.input_format is not Format.ASYMMETRIC
+        numbers = self._numbers(self.input_format, self.input_bits, signed)
+        return dataclasses.replace(numbers, learned=False)
+
+    def _numbers(self, form: Format, bits: int, signed: bool) -> Numbers:
+        return Numbers(
+            format=form,
+            bits=bits,
+            signed=signed,
+            scale=self.scale,
+            granularity=self.granularity,
+            rule=self.rule,
+            ewgs_delta=self.ewgs_delta,
+            rounding=self.rounding,
+            integer_bits=self.integer_bits,
+            auto_scale=self.auto_scale,
+            learned=self.bops_weight > 0 and form is Format.INTEGER,
+        )
+
+    def keeps_norm(self, layer: str) -> bool:
+        """Whether a layer's BatchNorm stays itself instead of going into weights and bias.
+
+        Binary weights have no room for its gains, and a sign needs its offsets.
+        """
+        weight, act = (self.format(layer, f) for f in ("weight_format", "act_format"))
+        return weight is Format.BINARY or act in (Format.BINARY, Format.TERNARY)
+
+    def end(self, layer: Layer) -> str:
+        """The layer behind which the BatchNorm and activation of `layer` stand: itself, or, before
+        a sign, the last of the max-pools that alone follow it (XNOR-Net's block order: a pool of
+        signs would be nearly always 1)."""
+        if self.format(layer.name, "act_format") not in (Format.BINARY, Format.TERNARY):
+            return layer.name
+        end = layer.name
+        for following in self.layers[self.layers.index(layer) + 1 :]:
+            users = [other for other in self.layers if end in self.sources(other)]
+            if not isinstance(following, MaxPool) or users != [following]:
+                break
+            end = following.name
+        return end
 
     def sources(self, layer: Layer) -> tuple[str, ...]:
         """The names of the layers whose outputs `layer` takes; INPUT is the network's input."""
@@ -195,10 +285,14 @@ class Recipe:
         if name == INPUT:
             return self.standardize
         (layer,) = (layer for layer in self.layers if layer.name == name)
+        last = layer is self.layers[-1]
+        if isinstance(layer, Quantized) and not last:
+            if self.format(name, "act_format") not in (Format.INTEGER, Format.FIXED):
+                return True
         if isinstance(layer, Conv):
             return not layer.relu
         if isinstance(layer, Dense | Add):
-            return layer is self.layers[-1]
+            return last
         return self.signed(self.sources(layer)[0])
 
     def summary(self) -> tuple[LayerBits, ...]:
@@ -240,6 +334,7 @@ class Recipe:
         fields["layers"] = [
             {"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers
         ]
+        fields["overrides"] = [[*key, show_value(value)] for *key, value in self.overrides]
         return fields
 
     def digest(self) -> str:
@@ -274,7 +369,7 @@ def apply_options(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     for key, text in assignments.items():
         layer, dot, field = key.rpartition(".")
         if dot:
-            layered.append((layer, field, parse_value(key, int, text)))
+            layered.append((layer, field, parse_value(key, _kind(field), text)))
     changed = with_options(recipe, plain)
     return dataclasses.replace(changed, overrides=tuple(layered))
 
@@ -283,9 +378,38 @@ def _settable(cls: type) -> tuple[str, ...]:
     return tuple(name for name in option_types(cls) if name not in ("name", "data"))
 
 
-def _require_bits(name: str, field: str, value: int) -> None:
-    low, high = {"weight_bits": (2, 16), "act_bits": (2, 16), "bias_bits": (2, 32)}[field]
+def _kind(field: str) -> type:
+    return Format if field in _FORMATS else int
+
+
+def _require_field(name: str, field: str, value: int | Format) -> None:
+    if isinstance(value, Format):
+        _require_format(name, value, _FORMATS[field])
+        return
+    low, high = _BITS[field]
+    if value == 1 and field != "bias_bits":
+        raise UsageError(
+            f"option {name} must be from {low} to {high}, not 1; for one bit set "
+            f"{name.removesuffix('_bits')}_format=binary"
+        )
     require_range(name, value, low, high)
+
+
+def _require_format(name: str, value: Format, valid: tuple[Format, ...]) -> None:
+    if value not in valid:
+        names = ", ".join(form.value for form in valid)
+        raise UsageError(f"option {name} must be one of {names}, not {value.value!r}")
+
+
+def _require_input(form: Format, bits: int) -> None:
+    if form is Format.BINARY or bits == 1:
+        raise UsageError(
+            "a binary input: the first layer is fed with floats, of which one bit would keep the "
+            "sign only; set input_format=integer and input_bits from 2 to 16, and act_format=binary"
+            " for the layers behind"
+        )
+    require_range("input_bits", bits, 2, 16)
+    _require_format("input_format", form, (Format.INTEGER, Format.ASYMMETRIC))
 
 
 def _output_shape(layer: Layer, inputs: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ MODEL = "model.onnx"
 REFERENCE = "reference.npz"
 
 # Raise it when the same recipe would train to something else: finished folders are then redone.
-METHOD = 2
+METHOD = 3
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,22 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class LayerCost:
+    """A layer's weights that are not zero, output positions, and bits of weights and input."""
+
+    layer: str
+    weights: int
+    positions: int
+    weight_bits: int
+    input_bits: int
+
+    @property
+    def bops(self) -> int:
+        """Bit operations: the AND gates of the products, times the positions."""
+        return self.weights * self.positions * self.weight_bits * self.input_bits
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """A finished training; accuracies (0 to 1) are measured on the test split.
 
@@ -81,8 +97,14 @@ class TrainResult:
     test_samples: int
     best_epoch: int
     seconds: float
+    costs: tuple[LayerCost, ...]
     history: tuple[Epoch, ...]
     versions: tuple[tuple[str, str], ...]
+
+    @property
+    def bops(self) -> int:
+        """Bit operations of one inference, over the layers with weights."""
+        return sum(cost.bops for cost in self.costs)
 
     @property
     def model(self) -> Path:
@@ -153,6 +175,7 @@ def write_result(result: TrainResult) -> None:
     fields["history"] = [
         {**dataclasses.asdict(row), "phase": row.phase.value} for row in result.history
     ]
+    fields["costs"] = [dataclasses.asdict(cost) for cost in result.costs]
     fields["versions"] = dict(result.versions)
     fields["sha256"] = {name: _sha256(result.folder / name) for name in (MODEL, REFERENCE)}
     replace_bytes(result.folder / TRAINING, json.dumps(fields, indent=1).encode() + b"\n")
@@ -170,6 +193,16 @@ def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:
         test_samples=int(fields["test_samples"]),
         best_epoch=int(fields["best_epoch"]),
         seconds=float(fields["seconds"]),
+        costs=tuple(
+            LayerCost(
+                layer=str(row["layer"]),
+                weights=int(row["weights"]),
+                positions=int(row["positions"]),
+                weight_bits=int(row["weight_bits"]),
+                input_bits=int(row["input_bits"]),
+            )
+            for row in fields["costs"]
+        ),
         history=tuple(
             Epoch(
                 phase=Phase(row["phase"]),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +24,22 @@ from torch import Tensor, nn
 
 from flow.errors import FlowError, UsageError
 from flow.qat import checkpoint as checkpoints
-from flow.qat import data
+from flow.qat import data, hessian
 from flow.qat.augment import distorted
+from flow.qat.bops import Meter, bit_parameters
 from flow.qat.checkpoint import Best, Checkpoint, Weights
 from flow.qat.data import Split
 from flow.qat.export import CHUNK, export
+from flow.qat.formats import Format
 from flow.qat.modules import Standardize
-from flow.qat.network import Network, float_network, quantized_network
+from flow.qat.network import Network, float_network, frozen, quantized_network
+from flow.qat.quantizers import quietly
 from flow.qat.recipe import Recipe
 from flow.qat.result import (
     REFERENCE,
     TRAINING,
     Epoch,
+    LayerCost,
     Phase,
     Progress,
     Reference,
@@ -48,6 +53,7 @@ __all__ = ["Phase", "Progress", "TrainResult", "train"]
 VALIDATION_PART = 0.1  # of the training split; chooses the epoch whose weights are kept
 RANDOM_SAMPLES = (512, 1000)  # to fit and to test, for a network that is not trained
 STATISTICS_PASSES = 30  # until BatchNorm's running statistics, of momentum 0.1, forget their start
+BITS_RATE = 10.0  # the learning rate of bit widths, in that of weights
 QUANTIZED_COST = 4.0  # an epoch's time, in float epochs, until one was measured
 
 Report = Callable[[Progress], None]
@@ -108,12 +114,13 @@ def _random_split(recipe: Recipe) -> Split:
 
 
 def _task(recipe: Recipe, split: Split) -> _Task:
+    negative = recipe.standardize or recipe.input_format is Format.ASYMMETRIC
     for part, x in (("training", split.train_x), ("test", split.test_x)):
-        if not bool(np.isfinite(x).all()) or not (recipe.standardize or bool((x >= 0).all())):
+        if not bool(np.isfinite(x).all()) or not (negative or bool((x >= 0).all())):
             raise UsageError(
                 f"data set {recipe.data!r}: a {part} sample holds a negative number or none at "
-                f"all (NaN, infinity); inputs are quantized unsigned unless standardize=true, so "
-                f"shift and scale them first"
+                f"all (NaN, infinity); inputs are quantized unsigned unless standardize=true or "
+                f"input_format=asymmetric, so shift and scale them first"
             )
     if recipe.augment > 0 and split.image_shape is None and not recipe.untrained:
         raise UsageError(
@@ -138,7 +145,7 @@ def _task(recipe: Recipe, split: Split) -> _Task:
 def _reproducible(seed: int) -> Iterator[None]:
     """Torch's random state and threads as this training needs them; restored afterwards."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quietly():
         torch.manual_seed(seed)
         # One thread adds in one order on any number of cores; these networks gain none from more.
         torch.set_num_threads(1)
@@ -187,6 +194,7 @@ class _Run:
             test_samples=len(self.task.test[1]),
             best_epoch=best_epoch,
             seconds=self._seconds(),
+            costs=self._costs(network),
             history=self.history,
             versions=_versions(),
         )
@@ -219,13 +227,15 @@ class _Run:
         """Fit `network` for the phase's epochs; its best weights on the validation split."""
         epochs = _epochs(self.recipe, phase)
         steps = len(self._batches(torch.arange(len(self.task.fit[0]))))
-        optimizer = torch.optim.Adam(network.parameters(), lr=_rate(self.recipe, phase))
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
         first = 0
         best: Best | None = None
-        resumed = self.resumed
-        if resumed is not None and resumed.phase is phase:
+        resumed = self.resumed if self.resumed and self.resumed.phase is phase else None
+        if resumed is not None:
+            # Before the optimizer: Brevitas makes its parameters anew whenever a state is loaded.
             network.load_state_dict(resumed.model)
+        optimizer = torch.optim.Adam(_groups(network, _rate(self.recipe, phase)))
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+        if resumed is not None:
             optimizer.load_state_dict(resumed.optimizer)
             scheduler.load_state_dict(resumed.scheduler)
             self.shuffle.set_state(resumed.shuffle)
@@ -234,12 +244,16 @@ class _Run:
             first, best = resumed.epoch, resumed.best
         began = time.monotonic()
         for epoch in range(first + 1, epochs + 1):
+            if phase is Phase.QUANTIZED and epoch > 1 and (epoch - 1) % hessian.EVERY == 0:
+                self._set_deltas(epoch, network)
+            moving = self._bits_move(phase, epoch, network)
             loss = self._epoch(phase, epoch, network, optimizer, scheduler)
             validation_loss, accuracy = _evaluate(network, self.task.validation)
             _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
             weights = copy.deepcopy(network.state_dict())
             _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
-            best = Best(epoch, accuracy, weights).or_better(best)
+            # While bit widths still fall, accuracy alone would keep the dearest network.
+            best = Best(epoch, accuracy, weights).or_better(None if moving else best)
             self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
             checkpoints.save(
                 Checkpoint(
@@ -284,7 +298,7 @@ class _Run:
         total = 0.0
         order = torch.randperm(len(x), generator=self.shuffle)
         for step, rows in enumerate(self._batches(order), start=1):
-            loss = nn.functional.cross_entropy(network(x[rows]), y[rows])
+            loss = self._loss(phase, network, x[rows], y[rows])
             _require_finite(phase, f"step {step} of epoch {epoch}", loss.item())
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -292,6 +306,44 @@ class _Run:
             scheduler.step()
             total += loss.item() * len(rows)
         return total / len(x)
+
+    def _loss(self, phase: Phase, network: Network, x: Tensor, y: Tensor) -> Tensor:
+        weight = self.recipe.bops_weight
+        if phase is Phase.FLOAT or weight == 0:
+            return nn.functional.cross_entropy(network(x), y)
+        meter = Meter(self.recipe)
+        *_, output = network.values(x, meter.see).values()
+        return nn.functional.cross_entropy(output, y) + weight * meter.share()
+
+    def _bits_move(self, phase: Phase, epoch: int, network: Network) -> bool:
+        """Whether bit widths are learned in this epoch: they are in the phase's first half."""
+        moving = phase is Phase.QUANTIZED and 2 * epoch <= self.recipe.epochs
+        parameters = bit_parameters(network)
+        for parameter in parameters:
+            parameter.requires_grad_(moving)
+            if not moving:
+                parameter.grad = None  # Adam moves what has one, by momentum alone
+        return moving and bool(parameters)
+
+    def _costs(self, network: Network) -> tuple[LayerCost, ...]:
+        meter = Meter(self.recipe)
+        x = self.task.test[0][:1]
+        with torch.no_grad():
+            frozen(network, x).values(x, meter.see)
+        return tuple(meter.costs)
+
+    def _set_deltas(self, epoch: int, network: Network) -> None:
+        # A generator of its own: a resumed run draws the same.
+        generator = torch.Generator().manual_seed(self.recipe.seed + 1_000_003 * epoch)
+        x, y = self.task.fit
+        batches = self._batches(torch.randperm(len(x), generator=generator))
+        network.eval()  # statistics of BatchNorm are not for this
+
+        def loss(number: int) -> Tensor:
+            rows = batches[number % len(batches)]
+            return nn.functional.cross_entropy(network(x[rows]), y[rows])
+
+        hessian.set_deltas(network, loss, generator)
 
     def _batches(self, order: Tensor) -> list[Tensor]:
         # BatchNorm cannot learn from one sample; shuffling leaves out another one each time.
@@ -334,6 +386,15 @@ def _diverged(phase: Phase, where: str, what: str) -> FlowError:
         f"training, {phase.value} phase, {where}: {what}; try a lower learning_rate, and check "
         f"that the data's range is moderate (the checkpoint of the last good epoch is kept)"
     )
+
+
+def _groups(network: Network, rate: float) -> list[dict[str, Any]]:
+    """Bit widths have whole bits to go, weights fractions of one: they learn faster."""
+    bits = bit_parameters(network)
+    chosen = {id(parameter) for parameter in bits}
+    others = [p for p in network.parameters() if id(p) not in chosen]
+    groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]
+    return [*groups, {"params": bits, "lr": BITS_RATE * rate}] if bits else groups
 
 
 def _epochs(recipe: Recipe, phase: Phase) -> int:
