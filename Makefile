@@ -7,12 +7,12 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT
+GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run list doctor test conformance wrong-answers lint bench figures clean
+.PHONY: help setup compile check float-check run list doctor test conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -75,6 +75,12 @@ bench: $(VENV)/.ready ## performance figures, as ratios against a peer in the sa
 
 figures: $(VENV)/.ready ## accuracy of the shipped models, 3 seeds, into reports/baseline
 	@$(VENV)/bin/python -m tests.bench.accuracy
+
+experiment: $(VENV)/.ready ## NAME=daq_vs_ste: a rule or format over paired seeds, into reports/baseline
+	@$(VENV)/bin/python -W ignore -m tests.bench.experiments
+
+pareto: $(VENV)/.ready ## MODEL=… [ACCURACY=97]: accuracy against bit operations, into reports/baseline
+	@$(VENV)/bin/python -W ignore -m tests.bench.pareto
 
 clean: ## remove generated results (not the environment)
 	@rm -rf reports/runs

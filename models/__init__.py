@@ -15,6 +15,12 @@ def _digits_mlp() -> Recipe:
     return RECIPE
 
 
+def _digits_bnn() -> Recipe:
+    from models.digits_bnn import RECIPE
+
+    return RECIPE
+
+
 def _digits_cnn() -> Recipe:
     from models.digits_cnn import RECIPE
 
@@ -33,6 +39,12 @@ def _jet_mlp() -> Recipe:
     return RECIPE
 
 
+def _mnist_bnn() -> Recipe:
+    from models.mnist_bnn import RECIPE
+
+    return RECIPE
+
+
 def _mnist_cnn() -> Recipe:
     from models.mnist_cnn import RECIPE
 
@@ -40,9 +52,11 @@ def _mnist_cnn() -> Recipe:
 
 
 MODELS: dict[str, Callable[[], Recipe]] = {
+    "digits_bnn": _digits_bnn,
     "digits_cnn": _digits_cnn,
     "digits_mlp": _digits_mlp,
     "digits_resnet": _digits_resnet,
     "jet_mlp": _jet_mlp,
+    "mnist_bnn": _mnist_bnn,
     "mnist_cnn": _mnist_cnn,
 }
