@@ -21,8 +21,8 @@ RECIPE = Recipe(
     weight_bits=8,
     weight_format=Format.BINARY,
     act_format=Format.BINARY,
-    float_epochs=3,
-    epochs=8,
+    float_epochs=2,
+    epochs=4,
     batch_size=128,
     overrides=(
         ("conv1", "weight_format", Format.INTEGER),

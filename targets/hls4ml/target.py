@@ -148,7 +148,7 @@ class Hls4ml(Target):
                 "sum over layers of ceil(weights/reuse factor); zero weights not taken off",
             )
         ]
-        return [*found, *self._cycles(graph, layers)]
+        return [*found, *_sign_layers(graph), *self._cycles(graph, layers)]
 
     def _adders_only(self, layer: Layer) -> bool:
         return self.layer_option(layer.name, "strategy") is Strategy.DISTRIBUTED_ARITHMETIC
@@ -261,6 +261,18 @@ class Hls4ml(Target):
         assert facts.synthesizer is not None
         argv = [str(require(facts.synthesizer)), *facts.synthesis]
         run(argv, folder / "project", folder / "synthesis.log")
+
+
+def _sign_layers(graph: Graph) -> list[Metric]:
+    """How many layers have only the weights -1 and 1, and how hls4ml multiplies by them."""
+    named = [
+        node.name
+        for node in graph.nodes
+        if isinstance(node.op, Conv | Dense) and bool((np.abs(node.op.weight) == 1).all())
+    ]
+    how = "as 2-bit integers, not by hls4ml's XNOR, which has no 0 for padding"
+    source = f"{', '.join(named)}: {how}"
+    return [Metric("binary layers", len(named), "1", Kind.MEASURED, source)] if named else []
 
 
 def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:
