@@ -251,14 +251,16 @@ def _freeze(name: str, module: Any, inputs: tuple[Any, ...]) -> None:
 
 
 def input_codes(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The codes of samples x (n, *input_shape) float32, as int64 of that shape, and their scale.
+    """The codes of samples x (n, *input_shape) float32, as int64 of that shape with the zero-point
+    taken off, and their scale.
 
     `network` is a `frozen` one; the codes are what its input quantizer computes in float32.
     """
     standardize = getattr(network, STANDARDIZE, None)
     with torch.no_grad():
         quantized = network.get_submodule(INPUT)(x if standardize is None else standardize(x))
-    return quantized.int(float_datatype=False).long(), quantized.scale
+    codes = quantized.int(float_datatype=False).long()
+    return codes - quantized.zero_point.long(), quantized.scale
 
 
 def _tensor_quant(module: Any) -> Any | None:

@@ -28,7 +28,9 @@ MODELS = {
     "digits_mlp": ALL,
     "digits_cnn": ALL,
     "digits_resnet": (DEFAULT, {"scale": "float", "granularity": "channel"}),
+    "digits_bnn": (DEFAULT,),
     "mnist_cnn": (DEFAULT,),
+    "mnist_bnn": (DEFAULT,),
 }
 
 

@@ -105,7 +105,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _net(12, ""),
         {"xnor": _W1A1, "bwn": _BWN},
         [(FLOAT, "bwn"), ("bwn", "xnor")],
-        seeds=10,
+        seeds=6,
     ),
     "floor_vs_half_even": Experiment(
         "4-bit weights, activations rounded down with the half in the bias",

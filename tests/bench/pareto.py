@@ -22,8 +22,8 @@ from flow.qat.result import LayerCost
 from models import MODELS
 
 SEEDS = (0, 1, 2)
-WEIGHTS = ("0.1", "0.5", "2")
-UNIFORM = ("2", "3", "4")
+WEIGHTS = ("0.5",)
+UNIFORM = ("4",)
 TABLES = Path("reports/baseline")
 
 

@@ -163,6 +163,21 @@ def test_a_killed_run_of_a_rule_ends_with_the_same_bits(rule: Rule, tmp_path: Pa
     assert again.model.read_bytes() == whole.model.read_bytes()
 
 
+@pytest.mark.parametrize("scale", Scale)
+def test_inputs_below_zero_have_a_zero_point(scale: Scale, tmp_path: Path) -> None:
+    # Brevitas' reference once took the codes of such inputs for their values.
+    recipe = dataclasses.replace(
+        MIXED, untrained=True, standardize=True, input_format=Format.ASYMMETRIC, scale=scale
+    )
+    trained = train(recipe, tmp_path)
+    reference = Reference.load(trained.reference)
+    imported = import_qonnx(read(trained.model), "net")
+    assert 0 < imported.graph.input.zero_point < 255
+    host = make_host(imported.head, imported.tail)
+    ours = host.dequantize(Interpreter(imported.graph).run(host.quantize(reference.x)))
+    np.testing.assert_allclose(ours, reference.y, rtol=1e-9, atol=1e-9)
+
+
 # --- refusals
 
 
