@@ -91,12 +91,12 @@ def plain_conv(state: State, node: Node, op: Conv | SumPool, source: Layer) -> t
             state, f"{node.name}_centre", source, 1, -op.pad_value, min(low, 0), max(high, 0), None
         )
     pads = op.pads
-    if state.stream and op.stride[0] > 1 and skips_no_rows(weight.shape, native):
+    if state.stream and op.stride[0] > 1 and forgets_stride(weight.shape, native):
         weight, pads = with_second_row(weight, pads)
     return Conv(weight, bias, op.stride, pads, groups=op.groups if native else 1), source
 
 
-def skips_no_rows(weight: Shape, native: bool) -> bool:
+def forgets_stride(weight: Shape, native: bool) -> bool:
     """Whether hls4ml's io_stream convolution forgets the vertical stride: its line buffer for
     kernels of one row does; a 1x1 convolution has a code of its own, unless it is depthwise."""
     return weight[2] == 1 and (native or weight[3] > 1)

@@ -234,7 +234,7 @@ class Hls4ml(Target):
 
     def _reuse_factors(self, matrix: Matrix) -> list[int]:
         """With strategy=resource. hls4ml's io_parallel convolutions are wrong (Vitis), or stop in
-        an assertion (Vivado), above a row of the matrix."""
+        an assertion (Vivado), above a row of the matrix; the other backends are held to it too."""
         factors = valid_reuse_factors(matrix.inputs, matrix.outputs)
         if matrix.convolved and self.io_type is IoType.PARALLEL:
             return [factor for factor in factors if factor <= matrix.inputs]
