@@ -33,6 +33,13 @@ PACKAGES = {
             "strategy=distributed_arithmetic of TARGET=hls4ml",
             "pip install 'bitwright[hls4ml-da]'",
         ),
+        Package("ai-edge-litert", "TARGET=tflite", "pip install 'bitwright[tflite]'"),
+        Package("flatbuffers", "TARGET=tflite", "pip install 'bitwright[tflite]'"),
+        Package(
+            "tflite-runtime",
+            "TARGET=tflite with runtime=tflite-runtime",
+            "pip install 'bitwright[tflite]' (Python 3.11 and Linux only)",
+        ),
     )
 }
 TRAINING = ("torch", "brevitas", "scikit-learn")
