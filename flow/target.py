@@ -58,6 +58,7 @@ class Target(ABC):
 
     name: ClassVar[str]
     layer_options: ClassVar[tuple[str, ...]] = ()
+    if_it_differs: ClassVar[str] = ""  # what the user can do then
 
     overrides: tuple[tuple[str, str, Any], ...] = ()
 
@@ -90,8 +91,13 @@ class Target(ABC):
         """The artifact in `folder`, ready to run."""
 
     @abstractmethod
-    def metrics(self, graph: Graph) -> list[Metric]:
-        """What is known of the hardware before any synthesis."""
+    def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
+        """What is known of the hardware, or of the artifact built in `folder`."""
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether the user lets an artifact pass that gives other integers, if that is said."""
+        return False
 
     def layer_option(self, layer: str, option: str) -> Any:
         """The option's value for one layer: its override, else the target's own."""

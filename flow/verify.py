@@ -19,6 +19,7 @@ class Agreement:
     vectors_equal: int
     outputs: int
     outputs_equal: int
+    largest: int = 0  # difference of one output, in codes
 
     @property
     def matches(self) -> bool:
@@ -30,7 +31,8 @@ class Agreement:
             return f"yes ({self.vectors} of {self.vectors} vectors, all outputs)"
         return (
             f"NO ({self.vectors_equal} of {self.vectors} vectors, "
-            f"{self.outputs_equal} of {self.outputs} outputs equal)"
+            f"{self.outputs_equal} of {self.outputs} outputs equal, "
+            f"largest difference {self.largest})"
         )
 
 
@@ -61,7 +63,13 @@ def agreement(expected: IntArray, found: IntArray) -> Agreement:
     if expected.shape != found.shape:
         return Agreement(len(expected), 0, expected.size, 0)
     equal = (expected == found).reshape(len(expected), -1)
-    return Agreement(len(equal), int(equal.all(axis=1).sum()), equal.size, int(equal.sum()))
+    return Agreement(
+        len(equal),
+        int(equal.all(axis=1).sum()),
+        equal.size,
+        int(equal.sum()),
+        int(np.abs(expected - found).max(initial=0)),
+    )
 
 
 def first_difference(

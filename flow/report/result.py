@@ -36,6 +36,7 @@ class Report:
             "vectors_equal": self.agreement.vectors_equal,
             "outputs_equal": self.agreement.outputs_equal,
             "outputs_total": self.agreement.outputs,
+            "largest_difference": self.agreement.largest,
             "accuracy": {stage: metric.to_json() for stage, metric in self.accuracy.items()},
             "metrics": [metric.to_json() for metric in self.metrics],
             "warnings": self.warnings,
@@ -46,7 +47,11 @@ class Report:
         """The report of the artifact in `folder`. Raises KeyError, TypeError or ValueError where
         `body` is none."""
         same = Agreement(
-            body["vectors"], body["vectors_equal"], body["outputs_total"], body["outputs_equal"]
+            body["vectors"],
+            body["vectors_equal"],
+            body["outputs_total"],
+            body["outputs_equal"],
+            body["largest_difference"],
         )
         return cls(
             body["command"],

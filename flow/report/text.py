@@ -8,7 +8,8 @@ from flow.metric import Metric
 from flow.report.result import Report
 
 _WIDTH = 13
-_STAGES = {"simulation": "C simulation"}
+# How each target runs what it made.
+_SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime"}
 
 
 def render(report: Report) -> str:
@@ -18,15 +19,17 @@ def render(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     state = " (up to date)" if report.up_to_date else ""
-    yield f"{report.model} on {report.target}{state}"
+    differs = "" if report.agreement.matches else " differs from the reference"
+    yield f"{report.model} on {report.target}{differs}{state}"
     yield f"matches reference: {report.agreement}"
     if report.accuracy:
         yield "accuracy"
     for stage, metric in report.accuracy.items():
         interval = metric.interval
         around = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
+        name = _SIMULATION.get(report.target, stage) if stage == "simulation" else stage
         yield (
-            f"  {_STAGES.get(stage, stage):{_WIDTH}} {100 * metric.value:6.2f} %  {around:13}  "
+            f"  {name:{_WIDTH}} {100 * metric.value:6.2f} %  {around:13}  "
             f"{metric.kind.value}, {metric.source}"
         )
     if report.metrics:

@@ -132,7 +132,7 @@ class Hls4ml(Target):
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
         return csim.CSimulation(graph, folder, self._lowered(graph).layers)
 
-    def metrics(self, graph: Graph) -> list[Metric]:
+    def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         layers = self._lowered(graph).layers
         multipliers = sum(
             math.ceil(layer.products / self._reuse(layer))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # In order: a file may import what stands in an earlier row, or earlier in its own row.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("flow", "flow.errors", "flow.qtype", "flow.metric", "flow.options"),
-    ("flow.requant", "flow.ops", "flow.graph"),
+    ("flow.requant", "flow.ops", "flow.graph", "flow.layout"),
     (
         "flow.host_snippet",
         "flow.verify",
@@ -55,6 +55,9 @@ HOMES = {
     "onnxruntime": ("flow.float_tools",),
     "onnx": ("flow.onnx_file", "flow.qat"),
     "hls4ml": ("targets.hls4ml",),
+    "ai_edge_litert": ("targets.tflite.flatbuffer",),
+    "flatbuffers": ("targets.tflite.flatbuffer",),
+    "tflite_runtime": (),
     "rich": ("flow.progress",),
 }
 OURS = ("flow", "targets", "models")
