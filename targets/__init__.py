@@ -18,6 +18,13 @@ def _hls4ml() -> type[Target]:
     return Hls4ml
 
 
+def _tflite() -> type[Target]:
+    from targets.tflite.target import Tflite
+
+    return Tflite
+
+
 TARGETS: dict[str, Callable[[], type[Target]]] = {
     "hls4ml": _hls4ml,
+    "tflite": _tflite,
 }

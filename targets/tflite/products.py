@@ -1,0 +1,295 @@
+"""Sums of products as rows of int8 weights over one stored tensor, and the operators that do them.
+
+Dense, convolution, depthwise convolution, average pool (a depthwise convolution with ones), sum of
+activations (one over the stacked inputs) and a requantization on its own (one with a single tap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from flow.graph import Node
+from flow.layout import Layout
+from flow.ops import Add, Conv, Dense, IntArray, Op, Shape, SumPool
+from targets.tflite.kernels import (
+    MAX_WEIGHT,
+    Constants,
+    Product,
+    aligned_goal,
+    finish,
+)
+from targets.tflite.model import DType, Kind, Tensor
+from targets.tflite.moves import padded, relabelled, settled
+from targets.tflite.state import INT8_HIGH, INT8_LOW, Refused, State, Stored
+
+
+def product(state: State, node: Node, value: str | None = None) -> Product:
+    """The product that a node is; with `value`, that stored value itself, times 1.
+
+    Raises:
+        Refused: its weights do not fit int8.
+    """
+    if value is not None:
+        return _identity(state, node, state.made[value])
+    op = node.op
+    if isinstance(op, Dense):
+        return _dense(state, node, op)
+    if isinstance(op, Conv | SumPool):
+        return _conv(state, node, op)
+    assert isinstance(op, Add)
+    return _add(state, node, op)
+
+
+def is_product(op: Op) -> bool:
+    return isinstance(op, Dense | Conv | SumPool | Add)
+
+
+def _dense(state: State, node: Node, op: Dense) -> Product:
+    source = state.made[node.inputs[0]]
+    ordered = np.empty_like(op.weight)
+    ordered[:, source.layout.order] = op.weight
+    check_weights(ordered)
+    packed = state.choices.weights
+    room = (1 << (packed.bits - 1)) - 1
+    # A row that ends inside a byte is read differently by the runtime's kernels.
+    whole = ordered.shape[1] * packed.bits % 8 == 0
+    dtype = packed if whole and abs(ordered).max(initial=0) <= room else DType.INT8
+
+    def emit(constants: Constants, output: Tensor) -> None:
+        state.result.packed[node.name] = dtype
+        weight, bias = _tensors(state, node, constants, constants.weight.shape, 0, source, dtype)
+        state.operator(
+            Kind.FULLY_CONNECTED,
+            (source.tensor, weight, bias),
+            output,
+            state.choices.dense_version,
+            fusedActivationFunction=constants.activation.value,
+        )
+
+    return Product(
+        ordered,
+        op.bias + source.shift * ordered.sum(axis=1),
+        source.tensor,
+        Layout.channels_last(node.output.shape),
+        emit,
+        room if dtype is packed else MAX_WEIGHT,
+    )
+
+
+def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
+    source = settled(state, node.name, state.made[node.inputs[0]])
+    channels = source.layout.shape[0]
+    if isinstance(op, SumPool):
+        ones = np.ones((channels, 1, *op.window), dtype=np.int64)
+        nothing = np.zeros(channels, dtype=np.int64)
+        op = Conv(ones, nothing, op.stride, op.pads, (1, 1), channels, op.pad_value)
+    check_weights(op.weight)
+    tensor, padding = source.tensor, "VALID"
+    if any(op.pads):
+        if _is_same(op, source) and op.pad_value == source.shift:
+            padding = "SAME"
+        else:
+            tensor = padded(state, f"{node.name}_pad", tensor, op.pads, op.pad_value + source.zero)
+    outs, taken = op.weight.shape[:2]
+    depthwise = op.groups > 1 and op.groups == channels and taken == 1
+    weight = op.weight if depthwise else ungrouped(op.weight, op.groups)
+    taps = weight.shape[2:]
+    rows = weight.transpose(0, 2, 3, 1).reshape(outs, -1)  # (out, kh * kw * in)
+    shape = (1, *taps, outs) if depthwise else (outs, *taps, weight.shape[1])
+    options = {
+        "padding": int(padding == "VALID"),
+        "strideH": op.stride[0],
+        "strideW": op.stride[1],
+        "dilationHFactor": op.dilation[0],
+        "dilationWFactor": op.dilation[1],
+    }
+    if depthwise:
+        options["depthMultiplier"] = outs // channels
+
+    def emit(constants: Constants, output: Tensor) -> None:
+        if depthwise:
+            constants = _turned(constants)
+        axis = 3 if depthwise else 0
+        tensors = _tensors(state, node, constants, shape, axis, source)
+        state.operator(
+            Kind.DEPTHWISE_CONV_2D if depthwise else Kind.CONV_2D,
+            (tensor, *tensors),
+            output,
+            3,
+            fusedActivationFunction=constants.activation.value,
+            **options,
+        )
+
+    return Product(
+        rows,
+        op.bias + source.shift * rows.sum(axis=1),
+        tensor,
+        Layout.channels_last(node.output.shape),
+        emit,
+    )
+
+
+def _is_same(op: Conv, source: Stored) -> bool:
+    """Whether the padding is the one that the format calls SAME."""
+    for axis in range(2):
+        size, stride = source.layout.shape[1 + axis], op.stride[axis]
+        span = (op.weight.shape[2 + axis] - 1) * op.dilation[axis] + 1
+        total = max((-(-size // stride) - 1) * stride + span - size, 0)
+        if (op.pads[axis], op.pads[axis + 2]) != (total // 2, total - total // 2):
+            return False
+    return True
+
+
+def aligned(state: State, node: Node, sources: list[Stored]) -> list[Stored]:
+    """The stored inputs of a node with one code for the number 0, one scale and one zero-point, as
+    a concatenation needs them. A scale is only written anew; codes are moved by a kernel."""
+    first = sources[0]
+    if any(source.tensor.dtype is not DType.INT8 for source in sources):
+        if all(source.tensor.dtype is first.tensor.dtype for source in sources):
+            return sources
+        raise Refused("it joins int8 and int32", "quantize every input to 8 bits or fewer")
+    if len({source.zero for source in sources}) > 1:
+        ends = [state.ends(name) for name in node.inputs]
+        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+        if high - low > INT8_HIGH - INT8_LOW:
+            raise Refused(
+                f"its inputs' codes go from {low} to {high}, which int8 does not hold together",
+                "give its inputs the same bits and sign",
+            )
+        moved = []
+        for name, source in zip(node.inputs, sources, strict=True):
+            wanted = aligned_goal(state, state.graph.value(name), low, high)
+            moved.append(
+                finish(state, f"{node.name}_aligned", _identity(state, node, source), wanted)
+            )
+        sources, first = moved, moved[0]
+    scale, point = first.tensor.scale[0], first.tensor.zero_point
+    return [relabelled(state, f"{node.name}_same", s, scale, point) for s in sources]
+
+
+def _add(state: State, node: Node, op: Add) -> Product:
+    """The inputs stacked, and one depthwise tap for each."""
+    terms = aligned(state, node, [state.made[name] for name in node.inputs])
+    if len({term.layout.order.tobytes() for term in terms}) > 1:
+        terms = [settled(state, node.name, term) for term in terms]
+    first = terms[0]
+    channels, places = _columns(first)
+    weight = np.array(op.multipliers, dtype=object)
+    check_weights(weight)
+    count = len(terms)
+    flat = [
+        state.reshaped(term.tensor, (1, 1, places, channels), f"{node.name}_in") for term in terms
+    ]
+    stacked = state.tensor(f"{node.name}_stack", (1, count, places, channels), first.tensor)
+    state.operator(Kind.CONCATENATION, tuple(flat), stacked, 2, axis=1)
+    rows = np.tile(weight.astype(np.int64), (first.layout.shape[0], 1))
+    bias = op.bias + first.shift * rows.sum(axis=1)
+    emit = _depthwise(state, node, stacked, (count, 1), first)
+    return Product(rows, bias, stacked, first.layout, emit, shape=(1, 1, places, channels))
+
+
+def _identity(state: State, node: Node, source: Stored) -> Product:
+    channels, places = _columns(source)
+    tensor = state.reshaped(source.tensor, (1, 1, places, channels), f"{node.name}_in")
+    rows = np.ones((source.layout.shape[0], 1), dtype=np.int64)
+    bias = np.full(len(rows), source.shift)
+    emit = _depthwise(state, node, tensor, (1, 1), source)
+    return Product(rows, bias, tensor, source.layout, emit, shape=(1, 1, places, channels))
+
+
+def _columns(source: Stored) -> tuple[int, int]:
+    """(channels, places of each) of a stored value."""
+    channels = source.layout.shape[0]
+    return channels, prod(source.layout.shape[1:])
+
+
+def _depthwise(
+    state: State, node: Node, tensor: Tensor, taps: tuple[int, int], source: Stored
+) -> Callable[[Constants, Tensor], None]:
+    """Writes a depthwise convolution whose channels lie as in `source`."""
+    channels = source.layout.shape[0]
+    # Behind a Flatten every entry is a channel, in the order of the image it was.
+    order = source.layout.order if len(source.layout.shape) == 1 else np.arange(channels)
+    place = np.argsort(order)
+
+    def emit(constants: Constants, output: Tensor) -> None:
+        moved = Constants(
+            constants.weight[place],
+            constants.bias[place],
+            constants.scale[place],
+            constants.activation,
+        )
+        shape = (1, *taps, channels)
+        tensors = _tensors(state, node, _turned(moved), shape, 3, source)
+        state.operator(
+            Kind.DEPTHWISE_CONV_2D,
+            (tensor, *tensors),
+            output,
+            3,
+            fusedActivationFunction=constants.activation.value,
+            padding=1,
+            strideH=1,
+            strideW=1,
+            dilationHFactor=1,
+            dilationWFactor=1,
+            depthMultiplier=1,
+        )
+
+    return emit
+
+
+def _turned(constants: Constants) -> Constants:
+    """Weights (taps, channels), as a depthwise convolution has them."""
+    return Constants(constants.weight.T, constants.bias, constants.scale, constants.activation)
+
+
+def _tensors(
+    state: State,
+    node: Node,
+    constants: Constants,
+    shape: Shape,
+    axis: int,
+    source: Stored,
+    dtype: DType = DType.INT8,
+) -> tuple[Tensor, Tensor]:
+    weight = state.constant(
+        f"{node.name}_weight",
+        constants.weight.reshape(shape).astype(np.int8),
+        dtype,
+        scale=tuple(float(s) for s in constants.scale),
+        axis=axis,
+    )
+    scales = np.float32(source.tensor.scale[0]) * constants.scale
+    bias = state.constant(
+        f"{node.name}_bias",
+        constants.bias.astype(np.int32),
+        DType.INT32,
+        scale=tuple(float(s) for s in scales),
+    )
+    return weight, bias
+
+
+def check_weights(weight: IntArray) -> None:
+    """Raises Refused where they do not fit int8 as the format wants it."""
+    most = int(abs(weight).max(initial=0))
+    if most > MAX_WEIGHT:
+        raise Refused(
+            f"its weights reach {most} in magnitude, TFLite's int8 weights go to {MAX_WEIGHT}",
+            "train with at most 8 weight bits and narrow range",
+        )
+
+
+def ungrouped(weight: IntArray, groups: int) -> IntArray:
+    """(out, in/groups, kh, kw) as (out, in, kh, kw), zero between groups."""
+    if groups == 1:
+        return weight
+    outs, taken, *taps = weight.shape
+    full = np.zeros((outs, taken * groups, *taps), dtype=np.int64)
+    each = outs // groups
+    for group in range(groups):
+        rows = slice(group * each, (group + 1) * each)
+        full[rows, group * taken : (group + 1) * taken] = weight[rows]
+    return full

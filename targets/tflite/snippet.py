@@ -1,0 +1,121 @@
+"""Running the .tflite file from Python: needs numpy and ai-edge-litert (or tflite-runtime).
+
+    from run_tflite import Network
+    network = Network("model.tflite")
+    scores = network(x)             # floats (n, ...) as the network was trained on, to real scores
+
+The host's quantization (host.py) lies beside this file. As a program it runs the file on numbers
+that are laid out already:  python run_tflite.py model.tflite in.npy out.npz --runtime litert
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MODULES = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+
+
+class Network:
+    """A .tflite file with the host's part at both ends."""
+
+    def __init__(self, path: str | Path, runtime: str = "litert"):
+        sys.path.insert(0, str(Path(path).resolve().parent))
+        try:
+            host = importlib.import_module("host")
+        finally:
+            sys.path.pop(0)
+        self.places = json.loads(Path(path).with_name("io.json").read_text())
+        self.host = host.Host.load(Path(path).with_name("host.json"))
+        self.interpreter = build(Path(path), runtime)
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Float inputs (n, ...) to the network's real outputs (n, ...)."""
+        real: NDArray[np.float64] = self.host.dequantize(self.codes(self.host.quantize(x)))
+        return real
+
+    def codes(self, codes: NDArray[Any]) -> NDArray[np.int64]:
+        """Input codes (n, *shape) to output codes (n, *shape)."""
+        first, last = self.places["input"], self.places["output"]
+        flat = codes.reshape(len(codes), -1)
+        numbers = np.empty_like(flat)
+        numbers[:, first["order"]] = flat + first["zero"]
+        (out,) = run(self.interpreter, numbers.astype(np.int8))
+        made: NDArray[np.int64] = out[:, last["order"]] - last["zero"]
+        return made.reshape(len(out), *last["shape"])
+
+
+def build(path: Path, runtime: str = "litert") -> Any:
+    """The runtime's interpreter of a file, on one thread."""
+    module = importlib.import_module(MODULES[runtime])
+    interpreter = module.Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def run(interpreter: Any, numbers: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """All outputs (n, size) of inputs (n, size), one by one: the file's batch is 1."""
+    (given,) = interpreter.get_input_details()
+    made = interpreter.get_output_details()
+    outputs = [np.empty((len(numbers), int(np.prod(m["shape"]))), np.int64) for m in made]
+    for row, one in enumerate(numbers):
+        interpreter.set_tensor(given["index"], one.reshape(given["shape"]))
+        interpreter.invoke()
+        for output, detail in zip(outputs, made, strict=True):
+            output[row] = interpreter.get_tensor(detail["index"]).reshape(-1)
+    return outputs
+
+
+def operators(interpreter: Any) -> tuple[list[str], list[str]]:
+    """Names of the operators that a delegate runs, and of those that the runtime runs itself."""
+    every = interpreter._get_ops_details()
+    plain = [op for op in every if op["op_name"] != "DELEGATE"]
+    makers = {int(output): op for op in plain for output in op["outputs"]}
+    taken: set[int] = set()
+    for delegate in (op for op in every if op["op_name"] == "DELEGATE"):
+        given = {int(i) for i in delegate["inputs"]}
+        waiting = [int(o) for o in delegate["outputs"]]
+        while waiting:
+            tensor = waiting.pop()
+            op = makers.get(tensor)
+            if tensor not in given and op is not None and op["index"] not in taken:
+                taken.add(op["index"])
+                waiting += [int(i) for i in op["inputs"]]
+    inside = [op["op_name"] for op in plain if op["index"] in taken]
+    return inside, [op["op_name"] for op in plain if op["index"] not in taken]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="run a .tflite file on int8 numbers (n, size)")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("input", type=Path, help=".npy, int8")
+    parser.add_argument("output", type=Path, help=".npz; or .json where it cannot be run")
+    parser.add_argument("--runtime", choices=list(MODULES), default="litert")
+    args = parser.parse_args()
+    try:
+        interpreter = build(args.model, args.runtime)
+        outputs = run(interpreter, np.load(args.input, allow_pickle=False))
+        inside, outside = operators(interpreter)
+    except Exception as error:  # told to whoever started this program, in a file
+        # A file that is refused is a ValueError or RuntimeError; all else is a broken runtime.
+        model = isinstance(error, ValueError | RuntimeError)
+        told = {"model": model, "text": f"{type(error).__name__}: {error}"}
+        args.output.with_suffix(".json").write_text(json.dumps(told))
+        return 0
+    arrays = {f"output{place}": output for place, output in enumerate(outputs)}
+    np.savez(args.output, delegated=np.array(inside), builtin=np.array(outside), **arrays)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""The tflite target: the real interpreters against the reference, and the file on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter as LiteRt
+
+from flow.driver import compile_model, run_artifact
+from flow.errors import Mismatch, ToolMissing, Unsupported, UsageError
+from flow.graph import Graph
+from flow.host_snippet import Host
+from flow.importer import import_qonnx
+from flow.interp import Interpreter
+from flow.onnx_file import read
+from flow.plan import Events, Request
+from flow.qat.recipe import Granularity, Scale
+from flow.qat.train import train
+from flow.report.text import render
+from models import MODELS
+from targets.tflite.flatbuffer import packed
+from targets.tflite.simulation import MODEL, TfliteSimulation, run_file
+from targets.tflite.target import Exact, Runtime, Tflite
+from tests.network.nets import Net, random_net
+from tests.network.wide import wide_net
+
+RUNTIMES = ("litert", "tflite-runtime")
+
+
+def compiled(model: Path, out: Path, **options: str) -> Path:
+    """Compile an .onnx file and give the artifact's folder."""
+    request = Request(str(model), "tflite", options, out, out.parent)
+    assert compile_model(request, Events()).agreement.matches
+    return out
+
+
+def trained(folder: Path, model: str, scale: Scale, bits: int) -> Path:
+    """A shipped model's QONNX file after a short training, with scales as awkward as they come."""
+    recipe = dataclasses.replace(
+        MODELS[model](),
+        scale=scale,
+        granularity=Granularity.CHANNEL if scale is Scale.FLOAT else Granularity.TENSOR,
+        weight_bits=bits,
+        act_bits=bits,
+        float_epochs=1,
+        epochs=1,
+    )
+    return train(recipe, folder / "training").model
+
+
+def operators(path: Path) -> list[str]:
+    """The file's operators in order, by the schema's names."""
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    codes = [names[code.builtinCode] for code in model.operatorCodes]
+    return [codes[op.opcodeIndex] for op in model.subgraphs[0].operators]
+
+
+@pytest.mark.parametrize(
+    ("scale", "bits"),
+    [(Scale.PO2, 8), (Scale.PO2, 4), (Scale.PO2, 2), (Scale.FLOAT, 4)],
+)
+@pytest.mark.parametrize("model", ["digits_mlp", "digits_cnn"])
+def test_trained_models_are_exact_on_litert(
+    tmp_path: Path, model: str, scale: Scale, bits: int
+) -> None:
+    artifact = compiled(trained(tmp_path, model, scale, bits), tmp_path / "artifact")
+    report = json.loads((artifact / "report.json").read_text())
+    assert report["outputs_equal"] == report["outputs_total"] >= 10_000
+    assert not report["warnings"]  # every requantization is proven, so no vector could differ
+
+
+@pytest.mark.parametrize("model", ["digits_mlp", "digits_cnn"])
+def test_float_scales_at_8_bits_are_nearly_exact_or_proven(tmp_path: Path, model: str) -> None:
+    """A float32 multiplier does not reach every step: codes differ by 1 in at most 5 of 10,000
+    places; comparing the steps leaves none."""
+    file = trained(tmp_path, model, Scale.FLOAT, 8)
+    proven = compiled(file, tmp_path / "proven", exact="proven")
+    options = {"exact": "measured"}
+    request = Request(str(file), "tflite", options, tmp_path / "measured", tmp_path)
+    report = compile_model(request, Events())
+    assert any("not proven" in text for text in report.warnings)
+    graph = Graph.from_json((proven / "graph.json").read_text())
+    with np.load(proven / "vectors.npz") as vectors:
+        codes = vectors["inputs"]
+    reference = Interpreter(graph).trace(codes)
+    found = Tflite().simulation(graph, tmp_path / "measured").trace(codes)
+    inner = [name for name in found if name.endswith("_act")]
+    wrong = [np.abs(found[name] - reference[name]) for name in inner]
+    assert max(part.max() for part in wrong) <= 1
+    assert sum((part > 0).sum() for part in wrong) <= 5e-4 * sum(part.size for part in wrong)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_are_exact(tmp_path: Path, seed: int) -> None:
+    """Branches, pools, tables, thresholds, every rounding: on both runtimes where all is proven."""
+    rng = np.random.default_rng(900 + seed)
+    make = wide_net if seed % 3 else random_net
+    path = make(rng, tmp_path / "net.onnx", po2=bool(seed % 2))
+    compiled(path, tmp_path / "artifact", runtime=RUNTIMES[seed % 2], exact="proven")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_binary_networks_are_exact(tmp_path: Path, runtime: str) -> None:
+    rng = np.random.default_rng(3)
+    net = Net((12,))
+    made = net.node("BipolarQuant", ["x", net.constant(np.float32(1))])
+    for ins, outs in ((12, 9), (9, 4)):
+        weight = net.constant(rng.normal(0, 1, (outs, ins)))
+        weight = net.node("BipolarQuant", [weight, net.constant(np.float32(0.5))])
+        made = net.node("Gemm", [made, weight], f"fc{outs}", transB=1)
+        if outs == 9:
+            made = net.node("BipolarQuant", [made, net.constant(np.float32(1))])
+    artifact = compiled(net.save(tmp_path / "net.onnx", made), tmp_path / "out", runtime=runtime)
+    assert operators(artifact / MODEL).count("FULLY_CONNECTED") == 2
+
+
+@pytest.fixture(scope="module")
+def cnn_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Convolution, pool and three dense layers, with ties in every requantization."""
+    folder = tmp_path_factory.mktemp("cnn")
+    rng = np.random.default_rng(7)
+    net = Net((1, 6, 6))
+    x = net.quant("x", 0.25, 8, signed=False)
+    w = net.quant(net.constant(rng.normal(0, 0.5, (3, 1, 3, 3))), 0.125, 4, narrow=True)
+    y = net.node("Conv", [x, w], "conv1", pads=[1] * 4, kernel_shape=[3, 3])
+    y = net.quant(net.node("Relu", [y]), 0.25, 5, signed=False, name="act1")
+    y = net.node("MaxPool", [y], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    y = net.node("Flatten", [y], "flat", axis=1)
+    w = net.quant(net.constant(rng.normal(0, 0.4, (16, 27))), 0.125, 4, narrow=True)
+    y = net.node("Gemm", [y, w], "fc1", transB=1)
+    y = net.quant(net.node("Relu", [y]), 0.5, 4, signed=False, name="act2")
+    w = net.quant(net.constant(rng.normal(0, 0.4, (8, 16))), 0.125, 2, narrow=True)
+    y = net.node("Gemm", [y, w], "fc2", transB=1)
+    y = net.quant(net.node("Relu", [y]), 0.5, 4, signed=False, name="act3")
+    w = net.quant(net.constant(rng.normal(0, 0.4, (3, 8))), 0.0625, 8, narrow=True)
+    return net.save(folder / "cnn.onnx", net.node("Gemm", [y, w], "fc3", transB=1))
+
+
+@pytest.fixture(scope="module")
+def cnn(cnn_file: Path) -> Path:
+    return compiled(cnn_file, cnn_file.parent / "artifact")
+
+
+def test_the_file_is_integers_without_a_stray_operator(cnn: Path) -> None:
+    assert operators(cnn / MODEL) == [
+        "CONV_2D",
+        "MAX_POOL_2D",
+        "RESHAPE",
+        "FULLY_CONNECTED",
+        "FULLY_CONNECTED",
+        "RESHAPE",  # the same codes with the zero-point 0, for the BATCH_MATMUL
+        "BATCH_MATMUL",
+        "ADD",
+    ]
+    model = schema.ModelT.InitFromPackedBuf((cnn / MODEL).read_bytes(), 0)
+    types = {tensor.type for tensor in model.subgraphs[0].tensors}
+    assert types == {schema.TensorType.INT8, schema.TensorType.INT32}
+
+
+def test_the_report_says_which_kernels_ran(cnn: Path) -> None:
+    metrics = {m["name"]: m for m in json.loads((cnn / "report.json").read_text())["metrics"]}
+    assert "1 CONV_2D, 1 MAX_POOL_2D" in metrics["by XNNPACK"]["source"]
+    assert "BATCH_MATMUL" in metrics["by runtime"]["source"]
+    assert metrics["file size"]["value"] == (cnn / MODEL).stat().st_size
+
+
+def test_the_signature_names_input_and_output(cnn: Path) -> None:
+    runner = LiteRt(model_path=str(cnn / MODEL)).get_signature_runner("serving_default")
+    with np.load(cnn / "vectors.npz") as vectors:
+        codes, expected = vectors["inputs"][:5], vectors["expected"][:5]
+    for one, wanted in zip(codes, expected, strict=True):
+        numbers = (np.moveaxis(one, 0, -1)[None] - 128).astype(np.int8)  # unsigned 8-bit codes
+        assert np.array_equal(runner(input=numbers)["output"][0], wanted)
+
+
+def test_the_snippet_runs_without_us(cnn: Path, tmp_path: Path) -> None:
+    """Copied elsewhere, floats in, real scores out, in a folder that knows nothing of bitwright."""
+    elsewhere = shutil.copytree(cnn, tmp_path / "elsewhere")
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 64, (20, 1, 6, 6)).astype(np.float32)
+    np.save(elsewhere / "x.npy", x)
+    code = (
+        "import numpy as np; from run_tflite import Network; "
+        "np.save('y.npy', Network('model.tflite')(np.load('x.npy')))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    host = Host.load(cnn / "host.json")
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    wanted = host.dequantize(Interpreter(graph).run(host.quantize(x)))
+    assert np.array_equal(np.load(elsewhere / "y.npy"), wanted)
+
+
+def test_tflite_runtime_differs_and_says_so(cnn_file: Path, tmp_path: Path) -> None:
+    """It rounds ties up: refused, let pass with the figures, or compared step by step."""
+
+    def request(exact: str) -> Request:
+        options = {"runtime": "tflite-runtime", "exact": exact}
+        return Request(str(cnn_file), "tflite", options, tmp_path / exact, tmp_path)
+
+    with pytest.raises(Mismatch, match=r"first difference: layer act(1|2|3)") as caught:
+        compile_model(request("required"), Events())
+    assert "exact=measured" in str(caught.value)
+    assert not (tmp_path / "required").exists()
+    report = compile_model(request("measured"), Events())
+    assert not report.agreement.matches
+    text = render(report).splitlines()
+    assert text[0] == "cnn on tflite differs from the reference"
+    assert f"largest difference {report.agreement.largest})" in text[1]
+    assert 0 < report.agreement.outputs_equal < report.agreement.outputs
+    assert compile_model(request("measured"), Events()).agreement == report.agreement  # kept
+    assert compile_model(request("proven"), Events()).agreement.matches
+
+
+def test_a_file_with_another_weight_is_found_out(cnn: Path, tmp_path: Path) -> None:
+    """Where it differs is read from the file itself."""
+    model = schema.ModelT.InitFromPackedBuf((cnn / MODEL).read_bytes(), 0)
+    (tensor,) = [t for t in model.subgraphs[0].tensors if t.name == b"fc1_weight"]
+    model.buffers[tensor.buffer].data = model.buffers[tensor.buffer].data ^ 1
+    (tmp_path / MODEL).write_bytes(packed(model))
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    simulation = Tflite().simulation(graph, tmp_path)
+    with np.load(cnn / "vectors.npz") as vectors:
+        codes = vectors["inputs"][:50]
+    reference, found = Interpreter(graph).trace(codes), simulation.trace(codes)
+    assert {name for name in found if not np.array_equal(found[name], reference[name])} == {
+        "act2",
+        "act3",
+        graph.output.name,
+    }
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, 2000])
+def test_a_truncated_file_is_refused(cnn: Path, tmp_path: Path, kept: int) -> None:
+    (tmp_path / MODEL).write_bytes((cnn / MODEL).read_bytes()[:kept])
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    simulation = Tflite().simulation(graph, tmp_path)
+    codes = np.zeros((1, 1, 6, 6), np.int64)
+    with pytest.raises(UsageError, match=r"model\.tflite"):
+        simulation.run(codes)
+    with pytest.raises(UsageError, match=r"model\.tflite"):
+        simulation.trace(codes)
+
+
+def test_a_changed_artifact_is_refused_before_it_runs(cnn: Path, tmp_path: Path) -> None:
+    artifact = shutil.copytree(cnn, tmp_path / "artifact")
+    content = bytearray((artifact / MODEL).read_bytes())
+    content[len(content) // 2] ^= 1
+    (artifact / MODEL).write_bytes(content)
+    np.save(tmp_path / "x.npy", np.zeros((1, 6, 6), np.int64))
+    with pytest.raises(UsageError, match="was changed"):
+        run_artifact(artifact, tmp_path / "x.npy")
+
+
+def test_inputs_of_the_wrong_shape_or_type_are_refused(cnn: Path, tmp_path: Path) -> None:
+    for wrong in (np.zeros((6, 5), np.int64), np.full((1, 6, 6), 256), np.full((1, 6, 6), np.nan)):
+        np.save(tmp_path / "x.npy", wrong)
+        with pytest.raises(UsageError, match=r"shape|codes|NaN|finite|number"):
+            run_artifact(cnn, tmp_path / "x.npy")
+
+
+def test_a_broken_runtime_is_told_from_a_broken_file(
+    cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under numpy 2: the import succeeds, building an interpreter does not."""
+    package = tmp_path / "broken" / "tflite_runtime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "interpreter.py").write_text(
+        "class Interpreter:\n    def __init__(self, **_):\n"
+        "        raise SystemError('compiled using NumPy 1.x')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    numbers = np.zeros((1, 36), np.int8)
+    with pytest.raises(ToolMissing, match=r"broken here: SystemError.*numpy 1"):
+        run_file(cnn / MODEL, numbers, "tflite-runtime")
+
+
+def test_what_int8_does_not_hold_is_refused(tmp_path: Path) -> None:
+    net = Net((4,))
+    x = net.quant("x", 0.25, 12)
+    w = net.quant(net.constant(np.ones((2, 4))), 0.25, 4)
+    path = net.save(tmp_path / "net.onnx", net.node("Gemm", [x, w], "fc", transB=1))
+    graph = import_qonnx(read(path), "net").graph
+    (offence,) = Tflite().check(graph)
+    assert "12 bits" in offence.reason
+    with pytest.raises(Unsupported):
+        compiled(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("weights", ["int4", "int2"])
+def test_packed_weights_are_refused_where_the_runtime_has_no_kernel(
+    cnn_file: Path, tmp_path: Path, weights: str
+) -> None:
+    with pytest.raises(Unsupported, match="use runtime=litert"):
+        compiled(cnn_file, tmp_path / "out", weights=weights, runtime="tflite-runtime")
+
+
+@pytest.mark.parametrize("weights", ["int4", "int2"])
+def test_packed_weights_are_exact_and_smaller(
+    cnn: Path, cnn_file: Path, tmp_path: Path, weights: str
+) -> None:
+    """fc1 has rows of 27, which do not end with a byte; fc3 gives int32, by another kernel."""
+    packed = compiled(cnn_file, tmp_path / "packed", weights=weights)
+    saved = (cnn / MODEL).stat().st_size - (packed / MODEL).stat().st_size
+    assert saved >= 8 * 16 * (8 - int(weights[3:])) // 8 - 8  # tensors are aligned
+    notes = json.loads((packed / "report.json").read_text())["warnings"]
+    assert notes == [f"weights packed as {weights}: fc2", "weights left in int8: fc1"]
+
+
+def test_a_simulation_of_nothing_says_so(cnn: Path, tmp_path: Path) -> None:
+    graph = Graph.from_json((cnn / "graph.json").read_text())
+    target = Tflite(runtime=Runtime.LITERT, exact=Exact.MEASURED)
+    with pytest.raises(Exception, match="compile again"):
+        TfliteSimulation(graph, tmp_path, target._lowered(graph), "litert")

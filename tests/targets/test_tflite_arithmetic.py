@@ -1,0 +1,91 @@
+"""The kernels' arithmetic against rationals, and the search for exact multipliers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow.ops import IntArray
+from flow.requant import Rounding, Rule
+from targets.tflite.arithmetic import Arithmetic, Fitted, Scales, fit
+
+REACH = 1500
+
+
+def every_code(found: Fitted, scales: Scales, rule: Rule) -> IntArray:
+    """What the kernel gives for every accumulator, as the runtime computes it."""
+    accs = np.arange(-REACH, REACH + 1)
+    argument = -accs if rule.scale < 0 else accs
+    one = np.array([found.weight_scale])
+    multiplier = scales.arithmetic.multiplier(scales.s_in, one, scales.s_out)
+    sums = argument * found.gain + found.offset
+    codes: IntArray = np.clip(scales.arithmetic.rounded(sums, multiplier), rule.low, rule.high)
+    return codes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arithmetic=st.sampled_from(list(Arithmetic)),
+    scale=st.floats(2.0**-9, 1.0).map(lambda s: Fraction(float(np.float32(s)))),
+    sign=st.sampled_from([1, -1]),
+    offset=st.fractions(-20, 20, max_denominator=97),
+    rounding=st.sampled_from(list(Rounding)),
+    bits=st.integers(1, 8),
+    ends=st.tuples(st.floats(2.0**-8, 1), st.floats(2.0**-8, 1)),
+    room=st.sampled_from([1, 4, 16]),
+)
+def test_what_is_proven_is_the_rule_for_every_accumulator(
+    arithmetic: Arithmetic,
+    scale: Fraction,
+    sign: int,
+    offset: Fraction,
+    rounding: Rounding,
+    bits: int,
+    ends: tuple[float, float],
+    room: int,
+) -> None:
+    rule = Rule(scale * sign, offset, rounding, 0, True, 0, (1 << bits) - 1)
+    steps = rule.steps(-REACH, REACH)
+    scales = Scales(arithmetic, float(np.float32(ends[0])), float(np.float32(ends[1])))
+    gains = tuple(1 << power for power in range(room.bit_length()))
+    found = fit(steps, 0, float(scale), scales, gains)
+    wanted = np.array([rule.code(int(acc)) for acc in range(-REACH, REACH + 1)])
+    wrong = int((every_code(found, scales, rule) != wanted).sum())
+    assert (wrong == 0) == found.proven
+
+
+def test_powers_of_two_need_no_search_on_litert() -> None:
+    """Ties to even are XNNPACK's own rounding."""
+    for shift in range(12):
+        rule = Rule(Fraction(1, 1 << shift), Fraction(0), Rounding.HALF_EVEN, 0, True, 0, 255)
+        scales = Scales(Arithmetic.XNNPACK, 1.0, 1.0)
+        found = fit(rule.steps(-REACH, REACH), 0, float(rule.scale), scales, (1,))
+        assert found == Fitted(np.float32(2.0**-shift), 1, 0, 0)
+
+
+def test_ties_to_even_cannot_be_had_by_ties_up() -> None:
+    """A step of 8, its ties in turn up and down: no multiplier of a kernel that rounds ties up."""
+    rule = Rule(Fraction(1, 8), Fraction(0), Rounding.HALF_EVEN, 0, True, 0, 15)
+    scales = Scales(Arithmetic.RUY, 1.0, 1.0)
+    found = fit(rule.steps(0, 200), 0, 0.125, scales, (1, 2, 4, 8))
+    assert 0 < found.missed <= 8
+
+
+def test_more_room_proves_more() -> None:
+    """Floor by a kernel that rounds half to even needs an offset between two accumulators."""
+    rule = Rule(Fraction(1, 8), Fraction(0), Rounding.FLOOR, 0, True, -8, 7)
+    steps = rule.steps(-REACH, REACH)
+    scales = Scales(Arithmetic.XNNPACK, 1.0, 1.0)
+    assert not fit(steps, 0, 0.125, scales, (1,)).proven
+    assert fit(steps, 0, 0.125, scales, (1, 2)).gain == 2
+
+
+def test_a_wide_accumulator_is_not_proven_where_a_float32_is_too_short() -> None:
+    """255 steps of an odd rational over 27 bits; the multiplier has 24."""
+    scale = Fraction(255, 100_000_007)
+    rule = Rule(scale, Fraction(1, 3), Rounding.HALF_EVEN, 0, True, 0, 255)
+    steps = rule.steps(0, 100_000_007)
+    assert not fit(steps, 0, float(scale), Scales(Arithmetic.XNNPACK, 0.03, 0.07), (1,)).proven
