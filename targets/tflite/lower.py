@@ -31,6 +31,7 @@ from targets.tflite.state import (
     device_shape,
     scale_of,
 )
+from targets.tflite.swap import requants_first
 from targets.tflite.tables import table
 from targets.tflite.wide import cast, compared, wide
 
@@ -41,6 +42,7 @@ _LEAST_MUL = 2.0**-16  # XNNPACK's products are scaled by no less
 def lower(graph: Graph, choices: Choices) -> Lowered:
     """Lower every node; nothing is left out in silence: what has no exact operator is an
     offence."""
+    graph = requants_first(graph)
     state = State(graph, choices)
     try:
         entry = _input(state)

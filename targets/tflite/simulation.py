@@ -90,11 +90,8 @@ class TfliteSimulation:
         them as outputs."""
         from targets.tflite.flatbuffer import with_outputs
 
-        values = {
-            name: stored
-            for name, stored in self._lowered.values.items()
-            if name != self._graph.input.name
-        }
+        known = {node.output.name for node in self._graph.nodes}
+        values = {name: s for name, s in self._lowered.values.items() if name in known}
         names = list(dict.fromkeys(stored.tensor.name for stored in values.values()))
         with tempfile.TemporaryDirectory(prefix="bitwright-") as name:
             copy = Path(name) / MODEL
