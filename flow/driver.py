@@ -78,6 +78,7 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
         [],
         compiled.warnings,
         compiled.up_to_date,
+        _confusion(host.scores(found), labelled.y),
     )
 
 
@@ -184,7 +185,7 @@ def _build(plan: Plan, stage: Path) -> Report:
     np.savez_compressed(stage / "vectors.npz", inputs=vectors, expected=expected)
     write_host(stage, imported.head, imported.tail)
     note("writing and building")
-    program = Program(graph, imported.head, imported.tail, vectors, expected)
+    program = Program(graph, imported.head, imported.tail, vectors, expected, plan.file.sha256)
     warnings = plan.target.emit(program, stage)
     note(f"running {len(vectors)} vectors")
     found = _proven(graph, plan.target, stage, vectors, expected)
@@ -365,6 +366,14 @@ def _accuracy(
     has where these are not all."""
     hits = int((real.reshape(len(real), -1).argmax(axis=1) == labels).sum())
     return _share(stage, hits, len(labels), of)
+
+
+def _confusion(real: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """How often each true class (row) was answered with each class (column)."""
+    flat = real.reshape(len(real), -1)
+    counts = np.zeros((flat.shape[1], flat.shape[1]), dtype=np.int64)
+    np.add.at(counts, (labels, flat.argmax(axis=1)), 1)
+    return tuple(tuple(int(count) for count in row) for row in counts)
 
 
 def _share(stage: str, hits: int, total: int, of: int | None = None) -> Metric:

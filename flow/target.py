@@ -20,13 +20,15 @@ from flow.tools import Tool
 @dataclass(frozen=True, eq=False)
 class Program:
     """What a target receives: the network on integers, the host's part at both ends, and test
-    vectors (codes (n, *input shape)) with the outputs that the reference gives for them."""
+    vectors (codes (n, *input shape)) with the outputs that the reference gives for them. `source`
+    is the sha256 of the file that it came from."""
 
     graph: Graph
     head: HostInput
     tail: HostOutput
     vectors: IntArray
     expected: IntArray
+    source: str = ""
 
 
 class Matrix(NamedTuple):

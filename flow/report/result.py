@@ -23,6 +23,7 @@ class Report:
     metrics: list[Metric]
     warnings: list[str]
     up_to_date: bool = False
+    confusion: tuple[tuple[int, ...], ...] = ()  # a row per true class, a column per answer
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -40,6 +41,7 @@ class Report:
             "accuracy": {stage: metric.to_json() for stage, metric in self.accuracy.items()},
             "metrics": [metric.to_json() for metric in self.metrics],
             "warnings": self.warnings,
+            **({"confusion": [list(row) for row in self.confusion]} if self.confusion else {}),
         }
 
     @classmethod

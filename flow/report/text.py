@@ -32,6 +32,11 @@ def _lines(report: Report) -> Iterator[str]:
             f"  {name:{_WIDTH}} {100 * metric.value:6.2f} %  {around:13}  "
             f"{metric.kind.value}, {metric.source}"
         )
+    if report.confusion:
+        yield "confusion: a row per true class, a column per answer of the artifact"
+        width = max(len(str(count)) for row in report.confusion for count in row)
+    for label, row in enumerate(report.confusion):
+        yield f"  {label:>3}: {' '.join(f'{count:{width}d}' for count in row)}"
     if report.metrics:
         yield "figures"
     for metric in report.metrics:

@@ -17,10 +17,11 @@ from flow.target import Program, Simulation, Target
 from flow.tools import Tool
 from targets.tflite import snippet
 from targets.tflite.arithmetic import Arithmetic
+from targets.tflite.cpp import cpp
 from targets.tflite.lower import lower
 from targets.tflite.model import DType
 from targets.tflite.simulation import MODEL, TfliteSimulation, run_file
-from targets.tflite.state import Choices, Lowered, Stored
+from targets.tflite.state import Choices, Lowered
 
 
 class Runtime(Enum):
@@ -86,6 +87,7 @@ class Tflite(Target):
 
     def emit(self, program: Program, folder: Path) -> list[str]:
         from targets.tflite.flatbuffer import write
+        from targets.tflite.metadata import metadata, places
 
         lowered = self._lowered(program.graph)
         first, last = lowered.ends
@@ -94,10 +96,13 @@ class Tflite(Target):
             lowered.tensors,
             lowered.operators,
             (first.tensor.name, last.tensor.name),
-            {},
+            metadata(program, lowered),
         )
         (folder / MODEL).write_bytes(content)
-        write_json(folder / "io.json", {"input": _places(first), "output": _places(last)})
+        write_json(folder / "io.json", {"input": places(first), "output": places(last)})
+        snippet_cpp = cpp(program, lowered)
+        if snippet_cpp is not None:
+            (folder / "network.cpp").write_text(snippet_cpp)
         (folder / "run_tflite.py").write_text(Path(snippet.__file__).read_text())
         return self._warnings(lowered)
 
@@ -139,15 +144,6 @@ class Tflite(Target):
         if rest:
             found.append(f"weights left in int8: {', '.join(rest)}")
         return found
-
-
-def _places(stored: Stored) -> dict[str, object]:
-    """Where a value's codes are in its tensor: number[order[j]] = code[j] + zero."""
-    return {
-        "shape": list(stored.layout.shape),
-        "order": stored.layout.order.tolist(),
-        "zero": stored.zero,
-    }
 
 
 def _operators(who: str, names: list[str], source: str) -> list[Metric]:

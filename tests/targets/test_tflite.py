@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter as LiteRt
+from flatbuffers.table import Table
 
-from flow.driver import compile_model, run_artifact
+from flow.driver import check_model, compile_model, run_artifact
 from flow.errors import Mismatch, ToolMissing, Unsupported, UsageError
 from flow.graph import Graph
 from flow.host_snippet import Host
@@ -204,6 +206,94 @@ def test_the_snippet_runs_without_us(cnn: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.load(elsewhere / "y.npy"), wanted)
 
 
+def test_the_file_says_what_it_is(cnn: Path, cnn_file: Path) -> None:
+    """The standard metadata, read by its tables' places, and a buffer of ours."""
+    model = schema.ModelT.InitFromPackedBuf((cnn / MODEL).read_bytes(), 0)
+    buffers = {m.name: bytes(model.buffers[m.buffer].data) for m in model.metadata}
+    standard = buffers[b"TFLITE_METADATA"]
+    assert standard[4:8] == b"M001"
+    root = Table(bytearray(standard), int.from_bytes(standard[:4], "little"))
+    assert text(root, 0) == "cnn"
+    sha = hashlib.sha256(cnn_file.read_bytes()).hexdigest()
+    assert sha in text(root, 1)
+    graphs = root.Offset(4 + 2 * 3)
+    graph = Table(root.Bytes, root.Indirect(root.Vector(graphs)))
+    for slot, name, says in ((2, "input", "0..255"), (3, "output", "real output = scale")):
+        tensor = Table(root.Bytes, root.Indirect(graph.Vector(graph.Offset(4 + 2 * slot))))
+        assert text(tensor, 0) == name
+        assert says in text(tensor, 1)
+    ours = json.loads(buffers[b"bitwright"])
+    assert ours["source_sha256"] == sha
+    assert ours["host"] == json.loads((cnn / "host.json").read_text())
+    assert ours["output"] == json.loads((cnn / "io.json").read_text())["output"]
+
+
+def text(table: Table, slot: int) -> str:
+    return table.String(table.Pos + table.Offset(4 + 2 * slot)).decode()
+
+
+MOCK = """
+#include <cstdint>
+#include <memory>
+namespace tflite {
+struct FlatBufferModel {
+  static std::unique_ptr<FlatBufferModel> BuildFromFile(const char*) {
+    return std::make_unique<FlatBufferModel>();
+  }
+};
+struct Interpreter {  // "runs" the network by giving out what it was told
+  std::int8_t input[36];
+  std::int32_t output[3];
+  void SetNumThreads(int) {}
+  int AllocateTensors() { return 0; }
+  int Invoke() { for (int i = 0; i < 3; ++i) output[i] = 1000 * i + input[i]; return 0; }
+  template <class T> T* typed_input_tensor(int) { return input; }
+  template <class T> T* typed_output_tensor(int) { return output; }
+};
+namespace ops { namespace builtin { struct BuiltinOpResolver {}; } }
+struct InterpreterBuilder {
+  InterpreterBuilder(FlatBufferModel&, ops::builtin::BuiltinOpResolver&) {}
+  int operator()(std::unique_ptr<Interpreter>* made) {
+    *made = std::make_unique<Interpreter>();
+    return 0;
+  }
+};
+}
+"""
+MAIN = """
+#include "network.cpp"
+#include <cstdio>
+int main() {
+  std::vector<float> x(36);
+  for (float& value : x) if (std::scanf("%f", &value) != 1) return 1;
+  for (double y : Network("model.tflite")(x)) std::printf("%.17g ", y);
+}
+"""
+
+
+def test_the_cpp_snippet_quantizes_and_dequantizes_as_the_host(cnn: Path, tmp_path: Path) -> None:
+    """Built with g++ against a runtime that gives back its input."""
+    for name in ("interpreter", "interpreter_builder", "kernels/register", "model_builder"):
+        header = tmp_path / "tensorflow" / "lite" / f"{name}.h"
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_text(MOCK if name == "interpreter" else "")
+    shutil.copy(cnn / "network.cpp", tmp_path)
+    (tmp_path / "main.cpp").write_text(MAIN)
+    built = ["g++", "-std=c++17", "-Wall", "-Werror", "-I.", "main.cpp", "-o", "main"]
+    subprocess.run(built, cwd=tmp_path, check=True)
+    rng = np.random.default_rng(1)
+    host = Host.load(cnn / "host.json")
+    ties = rng.integers(0, 600, 36) / 2 * 0.25  # every other one between two codes, some beyond
+    for x in (rng.uniform(-3, 80, 36).astype(np.float32), ties.astype(np.float32)):
+        given = " ".join(repr(float(value)) for value in x)
+        done = subprocess.run(
+            ["./main"], cwd=tmp_path, input=given, capture_output=True, text=True, check=True
+        )
+        numbers = host.quantize(x.reshape(1, 1, 6, 6)).reshape(-1)[:3] - 128
+        wanted = host.scores((1000 * np.arange(3) + numbers)[None])[0]
+        assert np.array_equal(np.array(done.stdout.split(), float), wanted)
+
+
 def test_tflite_runtime_differs_and_says_so(cnn_file: Path, tmp_path: Path) -> None:
     """It rounds ties up: refused, let pass with the figures, or compared step by step."""
 
@@ -253,6 +343,21 @@ def test_a_truncated_file_is_refused(cnn: Path, tmp_path: Path, kept: int) -> No
         simulation.run(codes)
     with pytest.raises(UsageError, match=r"model\.tflite"):
         simulation.trace(codes)
+
+
+def test_check_counts_the_confusion_between_classes(cnn_file: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0, 64, (300, 1, 6, 6)).astype(np.float32)
+    labels = rng.integers(0, 3, 300)
+    np.savez(tmp_path / "data.npz", x=x, y=labels)
+    request = Request(str(cnn_file), "tflite", {}, tmp_path / "out", tmp_path)
+    report = check_model(request, tmp_path / "data.npz", Events())
+    assert report.agreement.matches
+    counts = np.array(report.confusion)
+    assert np.array_equal(counts.sum(axis=1), np.bincount(labels))
+    assert counts.trace() / 300 == report.accuracy["simulation"].value
+    assert report.to_json()["confusion"] == counts.tolist()
+    assert f"  {0:>3}: " in render(report)
 
 
 def test_a_changed_artifact_is_refused_before_it_runs(cnn: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ HOMES = {
     "onnx": ("flow.onnx_file", "flow.qat"),
     "hls4ml": ("targets.hls4ml",),
     "ai_edge_litert": ("targets.tflite.flatbuffer",),
-    "flatbuffers": ("targets.tflite.flatbuffer",),
+    "flatbuffers": ("targets.tflite.flatbuffer", "targets.tflite.metadata"),
     "tflite_runtime": (),
     "rich": ("flow.progress",),
 }
