@@ -7,7 +7,7 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY
+GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -69,9 +69,10 @@ lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/.ready ## performance figures, as ratios against a peer in the same run
-	@$(VENV)/bin/python -W ignore -m tests.bench.interpreter
-	@$(VENV)/bin/python -m tests.bench.compile_time
+bench: $(VENV)/.ready ## [SUITE=tflite] performance figures against peers in the same run
+	@if [ -n "$$SUITE" ]; then exec $(VENV)/bin/python -W ignore -m "tests.bench.$$SUITE"; fi; \
+	  $(VENV)/bin/python -W ignore -m tests.bench.interpreter && \
+	  $(VENV)/bin/python -m tests.bench.compile_time
 
 figures: $(VENV)/.ready ## accuracy of the shipped models, 3 seeds, into reports/baseline
 	@$(VENV)/bin/python -m tests.bench.accuracy
