@@ -238,7 +238,8 @@ def _list(args: argparse.Namespace) -> int:
         print(f"target {name}")
         for key in option_types(type(target)):
             print(f"    {key}={show_value(getattr(target, key))}")
-        print(f"    options of one layer: LAYER.{', LAYER.'.join(target.layer_options)}")
+        if target.layer_options:
+            print(f"    options of one layer: LAYER.{', LAYER.'.join(target.layer_options)}")
     return 0
 
 

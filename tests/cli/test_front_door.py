@@ -79,6 +79,7 @@ def test_list_and_doctor(tmp_path: Path) -> None:
         "LAYER.reuse_factor",
     ):
         assert word in listed.out
+    assert "LAYER.\n" not in listed.out  # a target without options of one layer
     found = bitwright("doctor", cwd=tmp_path, env=environment(PATH="", CXX="/nonexistent"))
     assert found.code == 0 and found.err == ""
     assert "missing g++" in found.out and "get it: apt-get install g++" in found.out
