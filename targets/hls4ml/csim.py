@@ -102,7 +102,7 @@ class CSimulation:
         self, codes: IntArray, dtype: np.dtype[np.generic], size: int, mode: tuple[str, ...]
     ) -> NDArray[np.generic]:
         check_codes(self._graph, codes)
-        flat = self._layers[0].layout.to_hls(codes).astype(np.int64)
+        flat = self._layers[0].layout.to_device(codes).astype(np.int64)
         with tempfile.TemporaryDirectory(prefix="bitwright-") as name:
             work = Path(name)
             with writing_to(work):

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flow.ops import IntArray, Shape
+from flow.layout import Layout
+from flow.ops import Shape
 from flow.qtype import QType
 from flow.target import Matrix
 
@@ -50,32 +48,6 @@ class Fixed:
         sign = "" if self.signed else "u"
         mode = f",{self.mode}" if self.mode else ""
         return f"{sign}fixed<{self.bits},{self.bits - self.point}{mode}>"
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Where a graph value lies in hls4ml: entry j of the flattened graph value is entry order[j]
-    of the flattened hls4ml tensor."""
-
-    shape: Shape
-    order: IntArray
-
-    @classmethod
-    def of(cls, shape: Shape) -> Layout:
-        """Channels-last for images and rows, unchanged for vectors."""
-        last = np.arange(int(np.prod(shape))).reshape(*shape[1:], shape[0])
-        return cls(shape, np.moveaxis(last, -1, 0).reshape(-1))
-
-    def to_hls(self, values: NDArray[Any]) -> NDArray[Any]:
-        """(n, *shape) in the graph's layout to (n, size) in hls4ml's."""
-        flat = values.reshape(len(values), -1)
-        out = np.empty_like(flat)
-        out[:, self.order] = flat
-        return out
-
-    def to_graph(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """(n, size) in hls4ml's layout to (n, *shape) in the graph's."""
-        return flat[:, self.order].reshape(len(flat), *self.shape)
 
 
 @dataclass(frozen=True, eq=False)

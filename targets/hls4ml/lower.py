@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from flow.errors import Offence
 from flow.graph import Graph, Node
+from flow.layout import Layout
 from flow.ops import (
     Add,
     Conv,
@@ -31,7 +32,7 @@ from flow.ops import (
     Threshold,
 )
 from targets.hls4ml.backends import FACTS, Backend, Strategy
-from targets.hls4ml.layers import Fixed, Kind, Layer, Layout, hls_shape
+from targets.hls4ml.layers import Fixed, Kind, Layer, hls_shape
 from targets.hls4ml.moves import add, max_pool, move, mul
 from targets.hls4ml.products import multiply
 from targets.hls4ml.requants import relu, requant
@@ -61,7 +62,7 @@ def _run(state: State) -> Lowered:
             value.name,
             {"input_shape": hls_shape(value.shape)},
             {"result": Fixed.of(value.qtype)},
-            Layout.of(value.shape),
+            Layout.channels_last(value.shape),
         )
     )
     for node in state.graph.nodes:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from flow.graph import Node, Value
+from flow.layout import Layout
 from flow.ops import (
     Add,
     Concat,
@@ -18,7 +19,7 @@ from flow.ops import (
     Transpose,
     Upsample,
 )
-from targets.hls4ml.layers import Fixed, Kind, Layer, Layout, hls_shape, unrounded
+from targets.hls4ml.layers import Fixed, Kind, Layer, hls_shape, unrounded
 from targets.hls4ml.scale_layer import affine
 from targets.hls4ml.state import MAX_CONSTANT_BITS, Refused, State
 
@@ -64,7 +65,7 @@ def max_pool(state: State, node: Node, op: MaxPool, source: Layer) -> None:
                 "padding": "valid",
             },
             {"result": kept, "accum": kept},
-            Layout.of(made.shape),
+            Layout.channels_last(made.shape),
         )
     )
     if lifted:
@@ -174,7 +175,7 @@ def move(state: State, node: Node, op: Movement) -> None:
                 made.name,
                 {"perm": axes},
                 {"result": unrounded(source.precision["result"])},
-                Layout.of(made.shape),
+                Layout.channels_last(made.shape),
             )
         )
     else:
@@ -191,7 +192,7 @@ def keeps_order(op: Movement, source: Layer, shape: Shape) -> bool:
         return False
     if len(shape) == 1:
         return bool((np.sort(index) == np.arange(index.size)).all())
-    return np.array_equal(source.layout.order[index], Layout.of(shape).order)
+    return np.array_equal(source.layout.order[index], Layout.channels_last(shape).order)
 
 
 def concat(state: State, node: Node, op: Concat, sources: list[Layer]) -> None:
@@ -208,7 +209,7 @@ def concat(state: State, node: Node, op: Concat, sources: list[Layer]) -> None:
         first, second = (source.layout.order for source in sources)
         layout, axis = Layout(made.shape, np.concatenate([first, second + first.size])), 1
     elif rank == 3:
-        layout, axis = Layout.of(made.shape), (3, 1, 2)[op.axis]
+        layout, axis = Layout.channels_last(made.shape), (3, 1, 2)[op.axis]
     else:
         raise Refused("it joins rows", "join images or vectors")
     state.append(
@@ -264,7 +265,7 @@ def padded(
                 "pad_right": right,
             },
             {"result": unrounded(source.precision["result"])},
-            Layout.of(shape),
+            Layout.channels_last(shape),
         )
     )
 
@@ -287,6 +288,6 @@ def upsample(state: State, node: Node, source: Layer) -> None:
                 "algorithm": "nearest",
             },
             {"result": unrounded(source.precision["result"])},
-            Layout.of(node.output.shape),
+            Layout.channels_last(node.output.shape),
         )
     )

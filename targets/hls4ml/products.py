@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flow.graph import Node, Value
+from flow.layout import Layout
 from flow.ops import (
     Conv,
     Dense,
@@ -16,7 +17,7 @@ from flow.ops import (
     SumPool,
 )
 from flow.qtype import QType
-from targets.hls4ml.layers import Fixed, Kind, Layer, Layout
+from targets.hls4ml.layers import Fixed, Kind, Layer
 from targets.hls4ml.rounding import uniform_shift
 from targets.hls4ml.scale_layer import affine
 from targets.hls4ml.state import State
@@ -63,7 +64,7 @@ def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer
                 "accum": accumulator,
                 "result": result or accumulator,
             },
-            Layout.of(value.shape),
+            Layout.channels_last(value.shape),
             form,
             data.size if kind is Kind.DEPTHWISE else int(np.prod(weight.shape[1:])),
             weight.shape[0],

@@ -142,8 +142,8 @@ def _complete(
     folder: Path, layers: list[Layer], program: Program, backend: Backend, io_type: str
 ) -> None:
     first, last = layers[0], layers[-1]
-    inputs = first.layout.to_hls(program.vectors)
-    outputs = last.layout.to_hls(program.expected)
+    inputs = first.layout.to_device(program.vectors)
+    outputs = last.layout.to_device(program.expected)
     data = folder / "tb_data"
     data.mkdir(exist_ok=True)
     np.savetxt(data / "tb_input_features.dat", inputs, fmt="%d")

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from flow.graph import Node
+from flow.layout import Layout
 from flow.ops import (
     Relu,
     Requant,
 )
 from flow.qtype import QType
 from flow.requant import Rounding
-from targets.hls4ml.layers import Fixed, Kind, Layer, Layout, constant_type
+from targets.hls4ml.layers import Fixed, Kind, Layer, constant_type
 from targets.hls4ml.rounding import cheapest, saturating
 from targets.hls4ml.scale_layer import affine, cast, per_channel
 from targets.hls4ml.staircases import comparators

@@ -78,7 +78,7 @@ def per_channel(source: Layer, scale: Any, bias: Any) -> dict[str, Any]:
     vector = len(shape) == 1
     constants = [np.broadcast_to(np.asarray(c, dtype=np.float64), shape[:1]) for c in (scale, bias)]
     if vector:
-        constants = [source.layout.to_hls(c[None])[0] for c in constants]
+        constants = [source.layout.to_device(c[None])[0] for c in constants]
     return {
         "n_in": int(np.prod(shape)),
         "n_filt": -1 if vector else shape[0],

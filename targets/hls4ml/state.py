@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from flow.errors import Offence
 from flow.graph import Graph, Value
+from flow.layout import Layout
 from flow.qtype import QType
 from targets.hls4ml.backends import Facts, Strategy
-from targets.hls4ml.layers import Layer, Layout
+from targets.hls4ml.layers import Layer
 
 MAX_CONSTANT_BITS = 53  # hls4ml carries constants as float64
 
