@@ -148,7 +148,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
             assert_refused(done, 2, "cannot be written", "Read-only file system", "another place")
 
 
-@pytest.mark.parametrize("size", ["4k", "200k"])
+@pytest.mark.parametrize("size", ["4k", "100k"])
 def test_a_full_disk_while_training(tmp_path: Path, size: str) -> None:
     with small_disk(tmp_path / "disk", size) as disk:
         args = compiling("digits_mlp", "--runs", disk / "runs", "--opts", SHORT)

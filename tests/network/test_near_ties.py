@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from flow.compare import compare_all
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flow.errors import Mismatch
 from flow.float_bound import EXACT, UNIT, gamma, grid_of, reaches
+from flow.float_check import compare_all
 from flow.float_tools import FloatTool, Runtime
 from flow.graph import Graph
 from flow.importer import Imported, import_qonnx

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from flow.compare import compare_all
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from flow import oracle
 from flow.errors import Unsupported
+from flow.float_check import compare_all
 from flow.float_tools import FloatTool, Runtime
 from flow.host import make_host
 from flow.importer import Imported, import_qonnx

@@ -143,7 +143,7 @@ def test_depthwise_is_native_where_it_is_exact(
     if "reuse_factor" not in options:
         rows = 2 if "io_type" in options else 1  # of the second kernel, see with_second_row
         expected = 3 * (6 + 2 * rows + 4) + 6 if native else 9 * (6 + 2 * rows + 4) + 6
-        assert target.metrics(graph)[0].value == expected
+        assert target.metrics(graph, tmp_path)[0].value == expected
     if options.get("io_type"):
         built(graph, tmp_path, **options)
 
