@@ -56,7 +56,7 @@ def main() -> int:
             )
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     with TABLE.open("w", newline="") as handle:
-        writer = csv.writer(handle)
+        writer = csv.writer(handle, lineterminator="\n")
         writer.writerow("model scale granularity seeds test_samples float quantized each".split())
         writer.writerows(rows)
     print(TABLE.read_text())

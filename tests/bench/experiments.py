@@ -189,7 +189,9 @@ def main(name: str) -> int:
     TABLES.mkdir(parents=True, exist_ok=True)
     path = TABLES / f"experiment_{name}.csv"
     with path.open("w", newline="") as handle:
-        csv.writer(handle).writerows([[f"# {experiment.about}; digits, test split"], *rows])
+        csv.writer(handle, lineterminator="\n").writerows(
+            [[f"# {experiment.about}; digits, test split"], *rows]
+        )
     print(path.read_text())
     return 0
 

@@ -92,7 +92,7 @@ def main(model: str, wanted: float | None) -> int:
     TABLES.mkdir(parents=True, exist_ok=True)
     path = TABLES / f"pareto_{model}.csv"
     with path.open("w", newline="") as handle:
-        writer = csv.writer(handle)
+        writer = csv.writer(handle, lineterminator="\n")
         writer.writerow("point options accuracy bops front bits each".split())
         for p in points:
             mark = "yes" if p in best else ""
