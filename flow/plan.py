@@ -127,7 +127,8 @@ class Source:
         with writing_to(folder):
             folder.mkdir(exist_ok=True)
             try:
-                return train(recipe, folder, self.events.training, split)
+                twins = self.request.runs / "twins"
+                return train(recipe, folder, self.events.training, split, twins)
             finally:
                 for part in folder.glob("*.part"):
                     part.unlink(missing_ok=True)

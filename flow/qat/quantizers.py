@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from brevitas.core.bit_width import BitWidthConst
-from brevitas.core.function_wrapper import TensorClamp
 from brevitas.core.function_wrapper.ops_ste import FloorSte, RoundSte
 from brevitas.core.utils import StatelessBuffer
 from brevitas.inject.enum import (
@@ -167,6 +166,17 @@ class SetZeroPoint(nn.Module):
         return self.zero_point
 
 
+class Clamp(nn.Module):
+    """Brevitas' `tensor_clamp_impl`: the same values and gradients as its own TensorClamp, which
+    reads and writes all activations twice."""
+
+    def __init__(self) -> None:  # Brevitas' injectors read its arguments
+        super().__init__()
+
+    def forward(self, x: Tensor, min_val: Tensor, max_val: Tensor) -> Tensor:
+        return torch.clamp(x, min_val, max_val)
+
+
 class Signs(nn.Module):
     """-1 below 0, else 1."""
 
@@ -259,6 +269,7 @@ def activation(numbers: Numbers, y: Tensor, rectified: bool = True) -> nn.Module
     limits = Range(numbers.bits, numbers.signed, narrow=numbers.format is Format.TERNARY)
     settings: dict[str, Any] = {
         "bit_width": numbers.bits,
+        "tensor_clamp_impl": Clamp,
         "scaling_impl_type": ScalingImplType.PARAMETER,
         "restrict_scaling_type": _log_scaling(numbers.scale),
         "restrict_value_float_to_int_impl": RoundSte,
@@ -320,7 +331,7 @@ def _rounding_settings(
     return {
         "float_to_int_impl_type": kind,  # what the export reads
         "float_to_int_impl": RuleRound,
-        "tensor_clamp_impl": TensorClamp,
+        "tensor_clamp_impl": Clamp,
         "rule": numbers.rule,
         "rule_rounding": rounding,
         "rule_low": limits.lowest,

@@ -103,6 +103,13 @@ class LayerBits:
 # The bits of formats that leave no choice.
 _FORMAT_BITS = {Format.BINARY: 1, Format.TERNARY: 2}
 
+# Fields of a recipe that its float twin does not depend on.
+_QUANTIZED_ONLY = (
+    *("name", "input_bits", "weight_bits", "act_bits", "bias_bits", "scale", "granularity"),
+    *("act_granularity", "weight_format", "integer_bits", "auto_scale", "rounding"),
+    *("rule", "ewgs_delta", "bops_weight", "epochs"),
+)
+
 # Fields that OPTS may set for one layer: `OPTS="conv1.weight_bits=8"`.
 LAYER_FIELDS = ("weight_bits", "bias_bits", "act_bits", "weight_format", "act_format")
 _BITS = {"weight_bits": (2, 16), "act_bits": (2, 16), "bias_bits": (2, 32)}
@@ -340,6 +347,13 @@ class Recipe:
     def digest(self) -> str:
         """sha256 over `to_json`, hex."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def twin_digest(self) -> str:
+        """sha256 over all that decides the float twin, hex: recipes that differ in nothing else
+        start from the same one. Activations' formats do, as they choose the float functions."""
+        deciding = {k: v for k, v in self.to_json().items() if k not in _QUANTIZED_ONLY}
+        deciding["overrides"] = [row for row in deciding["overrides"] if row[1] == "act_format"]
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def option_names(recipe: Recipe) -> tuple[str, ...]:

@@ -84,7 +84,8 @@ class TrainResult:
     `float_accuracy` is the float twin's, `accuracy` that of the reference outputs; both are None
     for a network that was only initialised. `best_epoch` is the epoch of the quantized phase whose
     weights were kept, 0 for the initial ones. `seconds` is the time spent training, over all
-    interrupted runs. `data` is the sha256 of the samples and labels.
+    interrupted runs, the float twin's included where it was there already. `data` is the sha256 of
+    the samples and labels.
     """
 
     folder: Path

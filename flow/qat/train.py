@@ -7,6 +7,7 @@ returned as it is.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import platform
 import time
@@ -64,6 +65,7 @@ def train(
     folder: Path,
     progress: Callable[[Progress], None] | None = None,
     split: Split | None = None,
+    twins: Path | None = None,
 ) -> TrainResult:
     """Train, or continue, or return what `folder` already holds for this very recipe.
 
@@ -73,6 +75,8 @@ def train(
     Args:
         split: the data, each sample of the recipe's input shape; by default the recipe's data set.
         progress: called after every epoch, when its checkpoint is on disk.
+        twins: a folder where float twins are kept, for all recipes that differ in their
+            quantization alone; whether one was there changes no bit of the result.
 
     Raises:
         UsageError: the recipe's data set or layers do not fit.
@@ -90,7 +94,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINING).unlink(missing_ok=True)
     with _reproducible(recipe.seed):
-        return _Run(recipe, folder, task, progress).finish()
+        return _Run(recipe, folder, task, progress, twins).finish()
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,14 @@ def _reproducible(seed: int) -> Iterator[None]:
 class _Run:
     """One call of `train`: the state that its two phases share."""
 
-    def __init__(self, recipe: Recipe, folder: Path, task: _Task, progress: Report | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        task: _Task,
+        progress: Report | None,
+        twins: Path | None,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.task = task
@@ -169,7 +180,12 @@ class _Run:
         self.history: tuple[Epoch, ...] = ()
         self.data = task.split.digest()
         self.identity = f"{recipe.digest()} {self.data}"
-        self.resumed = checkpoints.load(self.identity, folder)
+        self.twin_identity = f"{recipe.twin_digest()} {self.data}"
+        self.twin_folder: Path | None = None
+        if twins is not None:
+            name = hashlib.sha256(self.twin_identity.encode()).hexdigest()[:12]
+            self.twin_folder = twins / name
+        self.resumed = checkpoints.load(self.identity, folder) or self._known_twin()
         self.spent = self.resumed.seconds if self.resumed else 0.0
         self.started = time.monotonic()
 
@@ -215,6 +231,12 @@ class _Run:
         network.load_state_dict(best.weights)
         return network.eval(), best.epoch
 
+    def _known_twin(self) -> Checkpoint | None:
+        """The end of the float phase, where another training had the same one."""
+        if self.twin_folder is None or self.recipe.untrained:
+            return None
+        return checkpoints.load(self.twin_identity, self.twin_folder)
+
     def _initialised(self) -> Network:
         """The network as it starts, with BatchNorm statistics of the random samples."""
         self.twin.train()
@@ -255,23 +277,23 @@ class _Run:
             # While bit widths still fall, accuracy alone would keep the dearest network.
             best = Best(epoch, accuracy, weights).or_better(None if moving else best)
             self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
-            checkpoints.save(
-                Checkpoint(
-                    phase=phase,
-                    epoch=epoch,
-                    model=weights,
-                    optimizer=optimizer.state_dict(),
-                    scheduler=scheduler.state_dict(),
-                    shuffle=self.shuffle.get_state(),
-                    torch_rng=torch.get_rng_state(),
-                    best=best,
-                    twin=twin,
-                    history=self.history,
-                    seconds=self._seconds(),
-                ),
-                self.identity,
-                self.folder,
+            state = Checkpoint(
+                phase=phase,
+                epoch=epoch,
+                model=weights,
+                optimizer=optimizer.state_dict(),
+                scheduler=scheduler.state_dict(),
+                shuffle=self.shuffle.get_state(),
+                torch_rng=torch.get_rng_state(),
+                best=best,
+                twin=twin,
+                history=self.history,
+                seconds=self._seconds(),
             )
+            checkpoints.save(state, self.identity, self.folder)
+            if phase is Phase.FLOAT and epoch == epochs and self.twin_folder is not None:
+                self.twin_folder.mkdir(parents=True, exist_ok=True)
+                checkpoints.save(state, self.twin_identity, self.twin_folder)
             if self.progress is not None:
                 pace = (time.monotonic() - began) / (epoch - first)
                 left = pace * (epochs - epoch)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from brevitas.core.function_wrapper import TensorClamp
 from brevitas.export.inference import quant_inference_mode
 from brevitas.nn import QuantLinear
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flow.qat.formats import ActRounding, Format, Granularity, Numbers, Rule, Scale
-from flow.qat.quantizers import activation, for_inference, weight_settings
+from flow.qat.quantizers import Clamp, activation, for_inference, weight_settings
 from flow.qat.rules import RuleRound, RuleSign, daq_gain
 
 OF_PAPERS = [rule for rule in Rule if rule is not Rule.STE]
@@ -51,6 +52,21 @@ def test_every_rule_rounds_and_clips(rule: Rule, values: list[float]) -> None:
 def test_every_rule_takes_the_sign_of_zero_as_one(rule: Rule, values: list[float]) -> None:
     y = torch.tensor([*values, 0.0, -0.0])
     assert torch.equal(RuleSign(rule, 0.1, 2.0)(y), torch.where(y >= 0, 1.0, -1.0))
+
+
+@given(values=VALUES, low=st.integers(-9, 0), high=st.integers(1, 9))
+def test_clamping_is_brevitas_own_with_its_gradients(
+    values: list[float], low: int, high: int
+) -> None:
+    def through(clamp: torch.nn.Module) -> tuple[Tensor, ...]:
+        y = torch.tensor([*values, float(low), float(high)], requires_grad=True)
+        bounds = [torch.tensor(float(b), requires_grad=True) for b in (low, high)]
+        out = clamp(y, *bounds)
+        incoming = torch.linspace(-1, 1, len(y))
+        return (out, *torch.autograd.grad(out, (y, *bounds), incoming))
+
+    for ours, theirs in zip(through(Clamp()), through(TensorClamp()), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # --- DAQ

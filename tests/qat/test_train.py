@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from flow.qat.augment import distorted
 from flow.qat.checkpoint import CHECKPOINT, load
 from flow.qat.data import Split
 from flow.qat.export import export
+from flow.qat.formats import Format, Rule
 from flow.qat.network import (
     Network,
     float_network,
@@ -181,6 +183,45 @@ def test_training_leaves_the_callers_random_state_and_threads_alone(tmp_path: Pa
     train(dataclasses.replace(MLP, float_epochs=1, epochs=1), tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+def test_a_float_twin_is_trained_once_and_changes_no_bit(
+    uninterrupted: TrainResult, tmp_path: Path
+) -> None:
+    twins = tmp_path / "twins"
+    fewer_bits = dataclasses.replace(MLP, weight_bits=3, scale=Scale.FLOAT, rule=Rule.DAQ)
+    train(fewer_bits, tmp_path / "first", twins=twins)
+    seen: list[Progress] = []
+    second = train(MLP, tmp_path / "second", seen.append, twins=twins)
+    assert {progress.phase for progress in seen} == {Phase.QUANTIZED}
+    assert_same_training(second, uninterrupted)
+
+    # Another start, or a stop in between, is not taken for the same.
+    other = dataclasses.replace(MLP, seed=1)
+    assert MLP.twin_digest() == fewer_bits.twin_digest() != other.twin_digest()
+    with pytest.raises(Killed):
+        train(other, tmp_path / "other", kill_after(1), twins=twins)
+    assert len(list(twins.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "mnist"},
+        {"layers": (Dense("fc1", 13), Dense("fc2", 10))},
+        {"overrides": (("fc1", "act_format", Format.BINARY),)},
+        {"act_format": Format.ASYMMETRIC},
+        {"float_epochs": 3},
+        {"batch_size": 65},
+        {"learning_rate": 0.1},
+        {"augment": 0.25},
+        {"standardize": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_decides_a_float_twin_makes_another_one(change: dict[str, Any]) -> None:
+    plain = dataclasses.replace(MLP, overrides=())
+    assert dataclasses.replace(plain, **change).twin_digest() != plain.twin_digest()
 
 
 # --- checkpoints that do not serve
