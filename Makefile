@@ -78,10 +78,10 @@ figures: $(VENV)/.ready ## accuracy of the shipped models, 3 seeds, into reports
 	@$(VENV)/bin/python -m tests.bench.accuracy
 
 experiment: $(VENV)/.ready ## NAME=daq_vs_ste: a rule or format over paired seeds, into reports/baseline
-	@$(VENV)/bin/python -W ignore -m tests.bench.experiments
+	@$(BITWRIGHT) experiment "$$NAME" $(JSON_FLAG)
 
-pareto: $(VENV)/.ready ## MODEL=… [ACCURACY=97]: accuracy against bit operations, into reports/baseline
-	@$(VENV)/bin/python -W ignore -m tests.bench.pareto
+pareto: $(VENV)/.ready ## MODEL=… [ACCURACY=97]: the cheapest bits, table and plot into reports/baseline
+	@$(BITWRIGHT) pareto "$$MODEL" --accuracy="$$ACCURACY" $(JSON_FLAG)
 
 clean: ## remove generated results (not the environment)
 	@rm -rf reports/runs

@@ -117,6 +117,24 @@ def _parser() -> argparse.ArgumentParser:
         help="onnxruntime or qonnx (default: what knows the file's operations)",
     )
     floats.add_argument("--data", type=Path, help="samples of a file; a model's data set")
+    experiment = commands.add_parser(
+        "experiment", help="what a rule or format is worth, over paired seeds"
+    )
+    experiment.add_argument("name", help="daq_vs_ste, or another one (a wrong name lists them)")
+    experiment.set_defaults(run=_experiment)
+    pareto = commands.add_parser("pareto", help="accuracy against bit operations")
+    pareto.add_argument("model", help="a model's name")
+    pareto.add_argument("--accuracy", default="", help="name the cheapest point with this percent")
+    pareto.add_argument("--weights", help="bops_weight of the learned points: '0.5 2'")
+    pareto.add_argument("--uniform", help="bits of the uniform points: '3 4'")
+    pareto.add_argument("--seeds", type=int, help="seeds of every point, from 0 on")
+    pareto.add_argument("--no-floor", action="store_true", help="no points with rounding=floor")
+    pareto.set_defaults(run=_pareto)
+    for searching in (experiment, pareto):
+        _add_places(searching)
+        searching.add_argument(
+            "--tables", type=Path, default=Path("reports/baseline"), help="folder of the table"
+        )
     names = commands.add_parser("list", help="models, targets and their options")
     names.set_defaults(run=_list)
     doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
@@ -140,9 +158,13 @@ def _add_model(
     parser.add_argument(
         "--opts", default="", metavar='"KEY=VALUE ..."', help="options of model and target"
     )
+    _add_places(parser)
+    parser.set_defaults(run=command)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=Path("reports/runs"), help="results' folder")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.set_defaults(run=command)
 
 
 def _request(args: argparse.Namespace, data: Path | None = None) -> Request:
@@ -178,6 +200,44 @@ def _float_check(args: argparse.Namespace) -> int:
         compared = float_check(_request(args, args.data), args.tool, display.events())
     print(json.dumps(compared.to_json()) if args.json else compared)
     return 0
+
+
+def _experiment(args: argparse.Namespace) -> int:
+    from flow.qat.experiments import run_experiment
+
+    with _Display() as display:
+        found = run_experiment(args.name, args.runs, args.tables, display.events().note)
+    print(json.dumps(found.to_json()) if args.json else found)
+    return 0
+
+
+def _pareto(args: argparse.Namespace) -> int:
+    from flow.pareto import SEEDS, UNIFORM, WEIGHTS, Search, search
+
+    given = Search(
+        args.model,
+        WEIGHTS if args.weights is None else args.weights.split(),
+        UNIFORM if args.uniform is None else args.uniform.split(),
+        SEEDS if args.seeds is None else args.seeds,
+        not args.no_floor,
+    )
+    accuracy = _percent(args.accuracy)
+    with _Display() as display:
+        found = search(given, accuracy, args.runs, args.tables, display.events())
+    print(json.dumps(found.to_json()) if args.json else found)
+    return 0
+
+
+def _percent(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise UsageError(f"ACCURACY must be percent, from 0 to 100, not {text!r}")
+    return value
 
 
 def _run(args: argparse.Namespace) -> int:

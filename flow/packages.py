@@ -26,6 +26,7 @@ PACKAGES = {
         Package("brevitas", "training", "pip install 'bitwright[train]'"),
         Package("scikit-learn", "the digits data", "pip install 'bitwright[train]'"),
         Package("qonnx", "training, TOOL=qonnx", "pip install 'bitwright[runtimes]'"),
+        Package("matplotlib", "make pareto's plot", "pip install 'bitwright[train]'"),
         Package("onnxruntime", "make float-check", "pip install 'bitwright[runtimes]'"),
         Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
         Package(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flow import __version__, packages, tools
-from flow.artifact import digest, foreign_files, locked, writing_to
+from flow.artifact import digest, foreign_files, writing_to
 from flow.errors import UsageError
 from flow.host import make_host
 from flow.host_snippet import Host
@@ -26,8 +25,9 @@ from flow.ops import Shape
 from flow.options import unknown_name
 from flow.qat import recipe as recipes
 from flow.qat.data import Split, load
+from flow.qat.once import trained
 from flow.qat.recipe import Recipe
-from flow.qat.result import Progress, Reference, TrainResult, finished
+from flow.qat.result import Progress, Reference, TrainResult
 from flow.qtype import QType
 from flow.target import Matrix, Target
 from models import MODELS
@@ -94,15 +94,14 @@ class Source:
         if self.recipe is None:
             return None
         folder = self.request.runs / "models" / f"{self.name}-{self.recipe.digest()[:8]}"
-        split = self._given_split(self.recipe)
-        wanted = None if split is None else split.digest()
-        done = finished(self.recipe, folder, wanted)
-        if done is not None:
-            return done
-        for package in packages.TRAINING:
-            packages.require(package)
-        with locked(folder, lambda: self.events.note("waiting for another training of this model")):
-            return finished(self.recipe, folder, wanted) or self._train(self.recipe, folder, split)
+        return trained(
+            self.recipe,
+            folder,
+            self.request.runs / "twins",
+            self.events.training,
+            self.events.note,
+            self._given_split(self.recipe),
+        )
 
     def _given_split(self, recipe: Recipe) -> Split | None:
         """The data set in the folder that the user named."""
@@ -118,20 +117,6 @@ class Source:
     def reference(self) -> Reference | None:
         """What the trained network gives on its test split; None for a model from a file."""
         return None if self.trained is None else Reference.load(self.trained.reference)
-
-    def _train(self, recipe: Recipe, folder: Path, split: Split | None) -> TrainResult:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "fast_hadamard_transform package not found")
-            from flow.qat.train import train  # torch takes seconds to import
-
-        with writing_to(folder):
-            folder.mkdir(exist_ok=True)
-            try:
-                twins = self.request.runs / "twins"
-                return train(recipe, folder, self.events.training, split, twins)
-            finally:
-                for part in folder.glob("*.part"):
-                    part.unlink(missing_ok=True)
 
     @property
     def ends(self) -> tuple[Shape, Shape]:

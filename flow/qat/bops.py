@@ -1,8 +1,11 @@
 """What the hardware pays: bit operations (BOPs), differentiable by weights and bit widths.
 
-A layer costs (weights that are not zero) x (output positions) x (weight bits) x (input bits): the
-AND gates of its products (arXiv 1804.10969 counts them so, without the adders). Only the layers
-with weights count.
+    BOPs = sum over layers with weights of N * P * b_w * b_x
+
+N weights that are not zero, P output positions, b_w bits of a weight and b_x of an input: the AND
+gates of the products. It is the term b_w*b_x of the BOPs of arXiv 1804.10969 (UNIQ), whose other
+terms are the adders behind the products; they are left out. What rounding costs is counted beside
+it, in `flow.cost`: a rounding is chosen, not learned.
 """
 
 from __future__ import annotations

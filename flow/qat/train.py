@@ -23,6 +23,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+from flow.artifact import locked
 from flow.errors import FlowError, UsageError
 from flow.qat import checkpoint as checkpoints
 from flow.qat import data, hessian
@@ -237,6 +238,20 @@ class _Run:
             return None
         return checkpoints.load(self.twin_identity, self.twin_folder)
 
+    def _keep_twin(self, state: Checkpoint) -> None:
+        folder = self.twin_folder
+        if folder is None:
+            return
+        with locked(folder):  # another training may have the same twin
+            folder.mkdir(exist_ok=True)
+            try:
+                checkpoints.save(state, self.twin_identity, folder)
+            finally:
+                for part in folder.glob("*.part"):
+                    part.unlink()
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
     def _initialised(self) -> Network:
         """The network as it starts, with BatchNorm statistics of the random samples."""
         self.twin.train()
@@ -291,9 +306,8 @@ class _Run:
                 seconds=self._seconds(),
             )
             checkpoints.save(state, self.identity, self.folder)
-            if phase is Phase.FLOAT and epoch == epochs and self.twin_folder is not None:
-                self.twin_folder.mkdir(parents=True, exist_ok=True)
-                checkpoints.save(state, self.twin_identity, self.twin_folder)
+            if phase is Phase.FLOAT and epoch == epochs:
+                self._keep_twin(state)
             if self.progress is not None:
                 pace = (time.monotonic() - began) / (epoch - first)
                 left = pace * (epochs - epoch)

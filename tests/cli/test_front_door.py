@@ -45,6 +45,7 @@ def _imported(*args: str, cwd: Path) -> tuple[int, set[str]]:
             (name, "--help")
             for name in ("compile", "check", "float-check", "run", "list", "doctor")
         ),
+        *((name, "--help") for name in ("experiment", "pareto")),
     ],
     ids=" ".join,
 )
@@ -148,6 +149,10 @@ def test_make_passes_everything_on(venv: Path) -> None:
     assert done.out.splitlines()[2:] == [
         *("<run>", "<--artifact=a b>", "<--input=x.npy>", "<--output=y.npy>")
     ]
+    done = make("experiment", f"VENV={venv}", "NAME=a b", "JSON=1")
+    assert done.out.splitlines()[2:] == ["<experiment>", "<a b>", "<--json>"]
+    done = make("pareto", f"VENV={venv}", "MODEL=a b", "ACCURACY=97 %")
+    assert done.out.splitlines()[2:] == ["<pareto>", "<a b>", "<--accuracy=97 %>"]
     shown = make("-n", "compile", f"VENV={venv}", "MODEL=x", "TARGET=y", "OPTS=a=b c=d").out
     assert shown.startswith(f'{venv}/bin/python -m flow compile --model="$MODEL"')
 

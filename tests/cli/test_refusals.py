@@ -76,6 +76,28 @@ def test_wrong_names_and_options(
     assert_nothing_left()
 
 
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("experiment", "daq"), ["unknown experiment 'daq'", "daq_vs_ste", "bwn_vs_xnor"]),
+        (("experiment", ""), ["unknown experiment ''", "valid: "]),
+        (("pareto", "digits"), ["unknown model 'digits'", "digits_cnn"]),
+        (("pareto", "digits_cnn", "--accuracy", "97%"), ["ACCURACY must be percent", "'97%'"]),
+        (("pareto", "digits_cnn", "--accuracy", "nan"), ["ACCURACY must be percent", "'nan'"]),
+        (("pareto", "digits_cnn", "--accuracy", "101"), ["from 0 to 100, not '101'"]),
+        (("pareto", "digits_cnn", "--uniform", "1"), ["weight_bits must be from 2 to 16"]),
+        (("pareto", "digits_cnn", "--weights", "-1"), ["bops_weight must be from 0 to 100"]),
+        (("pareto", "digits_cnn", "--seeds", "0"), ["--seeds must be from 1 to 100, not 0"]),
+    ],
+    ids=lambda value: "-".join(value)[-24:],
+)
+def test_wrong_experiments_and_searches(
+    run_here: Run, args: tuple[str, ...], says: list[str]
+) -> None:
+    assert_refused(run_here(*args), 2, *says)
+    assert_nothing_left()
+
+
 def test_options_of_training_do_not_go_with_a_file(run_here: Run) -> None:
     mlp().save(Path("m.onnx"))
     assert_refused(

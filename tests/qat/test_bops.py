@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,6 +73,42 @@ def test_the_gradient_pulls_bits_and_small_weights_down() -> None:
     moved = weight.grad != 0
     assert bool(moved.any())
     assert bool((torch.sign(weight.grad) == torch.sign(weight))[moved].all())
+
+
+def test_bits_have_the_gradient_of_the_equation() -> None:
+    """d/db_x of N*P*b_w*b_x is N*P*b_w; b_w also moves the scale, and with it N."""
+    recipe = dataclasses.replace(CNN, bops_weight=1.0)
+    network, x = network_of(recipe)
+    meter = Meter(recipe)
+    network.values(x, meter.see)
+    costs = {cost.layer: cost for cost in meter.costs}
+    inputs = {"conv2": "conv1_act", "fc": "conv2_act"}
+    for layer, cost in costs.items():
+        module: Any = network.get_submodule(layer)
+        (own,) = bit_parameters(module)
+        weight = module.quant_weight()
+        (moved,) = torch.autograd.grad(nonzero(weight.value, weight.scale), own)
+        (slope,) = torch.autograd.grad(meter.terms[layer], own, retain_graph=True)
+        fixed = cost.weights * cost.positions * cost.input_bits
+        varying = moved.item() * cost.positions * cost.weight_bits * cost.input_bits
+        assert slope.item() == pytest.approx(fixed + varying, rel=1e-5)
+        if layer in inputs:
+            (given,) = bit_parameters(network.get_submodule(inputs[layer]))
+            (slope,) = torch.autograd.grad(meter.terms[layer], given, retain_graph=True)
+            assert slope.item() == cost.weights * cost.positions * cost.weight_bits
+
+
+def test_a_network_without_zeros_costs_what_its_shapes_say() -> None:
+    network, x = network_of(CNN)
+    with torch.no_grad():
+        for name in ("conv1", "conv2", "fc"):
+            weight: Any = network.get_submodule(name).weight
+            weight.copy_(torch.where(weight < 0, -1.0, 1.0) * weight.abs().max())
+    meter = Meter(CNN)
+    network.values(x, meter.see)
+    expected = {"conv1": 36 * 64 * 4 * 6, "conv2": 216 * 4 * 4 * 5, "fc": 240 * 1 * 4 * 5}
+    assert {name: term.item() for name, term in meter.terms.items()} == expected
+    assert meter.share().item() == pytest.approx(1)
 
 
 def test_the_share_of_an_unpruned_start_is_at_most_one() -> None:

@@ -15,6 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("flow.requant", "flow.ops", "flow.graph", "flow.layout"),
     (
         "flow.host_snippet",
+        "flow.cost",
         "flow.verify",
         "flow.interp",
         "flow.tools",
@@ -39,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "flow.plan",
         "flow.float_check",
+        "flow.pareto",
         "flow.driver",
         "flow.doctor",
         "flow.progress",
@@ -58,6 +60,7 @@ HOMES = {
     "ai_edge_litert": ("targets.tflite.flatbuffer",),
     "flatbuffers": ("targets.tflite.flatbuffer", "targets.tflite.metadata"),
     "tflite_runtime": (),
+    "matplotlib": ("flow.report",),
     "rich": ("flow.progress",),
 }
 OURS = ("flow", "targets", "models")

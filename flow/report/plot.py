@@ -1,0 +1,55 @@
+"""Plots as SVG text; the same points give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Text stays text, ids come from a fixed salt, no date: a plot can be compared and committed.
+_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bitwright", "font.family": "DejaVu Sans"}
+_METADATA = {"Date": None, "Creator": None}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point: where, with the lowest and highest y of its seeds, its label, if it stands out."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+    best: bool
+
+
+def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
+    """The marks over a logarithmic x axis; the best ones are black and joined by a line."""
+    import matplotlib  # takes half a second, and only plots need it
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        axes.set(xscale="log", title=title, xlabel=x, ylabel=y)
+        axes.grid(visible=True, which="both", alpha=0.2)
+        best = sorted((mark for mark in marks if mark.best), key=lambda mark: mark.x)
+        axes.plot([m.x for m in best], [m.y for m in best], color="black", linewidth=0.8)
+        for mark in marks:
+            colour = "black" if mark.best else "grey"
+            spread = [[mark.y - mark.low], [mark.high - mark.y]]
+            axes.errorbar(mark.x, mark.y, spread, fmt="o", color=colour, capsize=3, linewidth=0.8)
+            axes.annotate(
+                mark.label,
+                (mark.x, mark.y),
+                xytext=(6, -10),
+                textcoords="offset points",
+                color=colour,
+                fontsize=8,
+            )
+        content = io.BytesIO()
+        figure.savefig(content, format="svg", metadata=_METADATA)
+    return content.getvalue().decode()
