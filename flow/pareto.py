@@ -153,6 +153,13 @@ def _bits(cost: LayerCost) -> str:
     return f"{cost.layer}:{cost.weight_bits}x{cost.input_bits}"
 
 
+def _label(point: Point, model: str) -> str:
+    """What tells a point from the others of its model: `@0.5`, `4 bits`, with `floor` behind it."""
+    options = dict(pair.split("=") for pair in point.options.split())
+    bits = f"{options['weight_bits']} bits" if "weight_bits" in options else ""
+    return " ".join(filter(None, (point.name.removeprefix(model), bits, options.get("rounding"))))
+
+
 def _write(points: Sequence[Point], model: str, tables: Path) -> tuple[Path, Path]:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table(points, points[0]))
@@ -163,7 +170,7 @@ def _write(points: Sequence[Point], model: str, tables: Path) -> tuple[Path, Pat
             y=p.accuracy,
             low=min(seed.accuracy for seed in p.seeds),
             high=max(seed.accuracy for seed in p.seeds),
-            label=" ".join((p.name, *p.options.split())),
+            label=_label(p, model),
             best=p in best,
         )
         for p in points

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import pickle
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +60,36 @@ class Checkpoint:
     twin: Weights | None
     history: tuple[Epoch, ...]
     seconds: float
+
+
+class Saver:
+    """Saves a folder's newest checkpoint now and then, and, as a context, when the run stops for
+    whatever reason: of short epochs the saving would take a tenth. A killed process loses the last
+    SECONDS at most."""
+
+    SECONDS = 2.0
+
+    def __init__(self, identity: str, folder: Path) -> None:
+        self._identity, self._folder = identity, folder
+        self._pending: Checkpoint | None = None
+        self._last = -math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._flush()
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Take the state after an epoch, which must not change any more."""
+        self._pending = checkpoint
+        if time.monotonic() - self._last >= self.SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            save(self._pending, self._identity, self._folder)
+            self._pending, self._last = None, time.monotonic()
 
 
 def save(checkpoint: Checkpoint, identity: str, folder: Path) -> None:

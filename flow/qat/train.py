@@ -29,7 +29,7 @@ from flow.qat import checkpoint as checkpoints
 from flow.qat import data, hessian
 from flow.qat.augment import distorted
 from flow.qat.bops import Meter, bit_parameters
-from flow.qat.checkpoint import Best, Checkpoint, Weights
+from flow.qat.checkpoint import Best, Checkpoint, Saver, Weights
 from flow.qat.data import Split
 from flow.qat.export import CHUNK, export
 from flow.qat.formats import Format
@@ -71,11 +71,12 @@ def train(
     """Train, or continue, or return what `folder` already holds for this very recipe.
 
     Leaves `model.onnx`, `reference.npz`, `checkpoint.pt` and, last, `training.json` in `folder`.
-    The same recipe gives the same weights on one machine, interrupted or not.
+    The same recipe gives the same weights on one machine, interrupted or not: it goes on from the
+    last epoch, or, where the process was killed, from one at most `Saver.SECONDS` before it.
 
     Args:
         split: the data, each sample of the recipe's input shape; by default the recipe's data set.
-        progress: called after every epoch, when its checkpoint is on disk.
+        progress: called after every epoch.
         twins: a folder where float twins are kept, for all recipes that differ in their
             quantization alone; whether one was there changes no bit of the result.
 
@@ -280,40 +281,41 @@ class _Run:
             self.history = resumed.history
             first, best = resumed.epoch, resumed.best
         began = time.monotonic()
-        for epoch in range(first + 1, epochs + 1):
-            if phase is Phase.QUANTIZED and epoch > 1 and (epoch - 1) % hessian.EVERY == 0:
-                self._set_deltas(epoch, network)
-            moving = self._bits_move(phase, epoch, network)
-            loss = self._epoch(phase, epoch, network, optimizer, scheduler)
-            validation_loss, accuracy = _evaluate(network, self.task.validation)
-            _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
-            weights = copy.deepcopy(network.state_dict())
-            _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
-            # While bit widths still fall, accuracy alone would keep the dearest network.
-            best = Best(epoch, accuracy, weights).or_better(None if moving else best)
-            self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
-            state = Checkpoint(
-                phase=phase,
-                epoch=epoch,
-                model=weights,
-                optimizer=optimizer.state_dict(),
-                scheduler=scheduler.state_dict(),
-                shuffle=self.shuffle.get_state(),
-                torch_rng=torch.get_rng_state(),
-                best=best,
-                twin=twin,
-                history=self.history,
-                seconds=self._seconds(),
-            )
-            checkpoints.save(state, self.identity, self.folder)
-            if phase is Phase.FLOAT and epoch == epochs:
-                self._keep_twin(state)
-            if self.progress is not None:
-                pace = (time.monotonic() - began) / (epoch - first)
-                left = pace * (epochs - epoch)
-                if phase is Phase.FLOAT:
-                    left += pace * QUANTIZED_COST * self.recipe.epochs
-                self.progress(Progress(phase, epoch, epochs, loss, accuracy, left))
+        with Saver(self.identity, self.folder) as saver:
+            for epoch in range(first + 1, epochs + 1):
+                if phase is Phase.QUANTIZED and epoch > 1 and (epoch - 1) % hessian.EVERY == 0:
+                    self._set_deltas(epoch, network)
+                moving = self._bits_move(phase, epoch, network)
+                loss = self._epoch(phase, epoch, network, optimizer, scheduler)
+                validation_loss, accuracy = _evaluate(network, self.task.validation)
+                _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
+                weights = copy.deepcopy(network.state_dict())
+                _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
+                # While bit widths still fall, accuracy alone would keep the dearest network.
+                best = Best(epoch, accuracy, weights).or_better(None if moving else best)
+                self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
+                state = Checkpoint(
+                    phase=phase,
+                    epoch=epoch,
+                    model=weights,
+                    optimizer=copy.deepcopy(optimizer.state_dict()),
+                    scheduler=copy.deepcopy(scheduler.state_dict()),
+                    shuffle=self.shuffle.get_state(),
+                    torch_rng=torch.get_rng_state(),
+                    best=best,
+                    twin=twin,
+                    history=self.history,
+                    seconds=self._seconds(),
+                )
+                saver.keep(state)
+                if phase is Phase.FLOAT and epoch == epochs:
+                    self._keep_twin(state)
+                if self.progress is not None:
+                    pace = (time.monotonic() - began) / (epoch - first)
+                    left = pace * (epochs - epoch)
+                    if phase is Phase.FLOAT:
+                        left += pace * QUANTIZED_COST * self.recipe.epochs
+                    self.progress(Progress(phase, epoch, epochs, loss, accuracy, left))
         assert best is not None  # a recipe has at least one epoch in each phase
         return best
 

@@ -38,15 +38,18 @@ def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
         axes.grid(visible=True, which="both", alpha=0.2)
         best = sorted((mark for mark in marks if mark.best), key=lambda mark: mark.x)
         axes.plot([m.x for m in best], [m.y for m in best], color="black", linewidth=0.8)
+        middle = sorted(mark.x for mark in marks)[len(marks) // 2]
         for mark in marks:
             colour = "black" if mark.best else "grey"
             spread = [[mark.y - mark.low], [mark.high - mark.y]]
             axes.errorbar(mark.x, mark.y, spread, fmt="o", color=colour, capsize=3, linewidth=0.8)
+            right = mark.x > middle  # its label goes to the left, so that it stays inside
             axes.annotate(
                 mark.label,
                 (mark.x, mark.y),
-                xytext=(6, -10),
+                xytext=(-6 if right else 6, -10),
                 textcoords="offset points",
+                horizontalalignment="right" if right else "left",
                 color=colour,
                 fontsize=8,
             )
