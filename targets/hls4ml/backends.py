@@ -49,7 +49,9 @@ class Facts:
 
     `narrow` says that the backend has 1-bit types: hls4ml writes ac_fixed<2,I> for ac_fixed<1,I>,
     which rounds and saturates elsewhere. The rest is what its headers do exactly: `depthwise`
-    convolutions by (io_stream, strategy); transposing images, and joining vectors, in io_stream."""
+    convolutions by (io_stream, strategy); transposing images, and joining vectors, in io_stream;
+    casting a sum to the bit of a sign (an ac_fixed has no cast to an ac_int), and convolutions in
+    io_parallel whose weights are such bits."""
 
     part: str
     part_form: str
@@ -65,6 +67,8 @@ class Facts:
     depthwise: frozenset[tuple[bool, Strategy]] = frozenset()
     stream_transpose: bool = True
     stream_join_vectors: bool = True
+    sign_bits: bool = True
+    sign_convs: bool = True
 
 
 _ARRAYS = """\
@@ -146,6 +150,7 @@ FACTS = {
         _STRUCTS,
         _IHC_STREAMS,
         narrow=False,
+        sign_bits=False,
         stream_transpose=False,
     ),
     Backend.CATAPULT: Facts(
@@ -164,6 +169,8 @@ FACTS = {
         main=_CCS_MAIN,
         extern_weights=True,
         narrow=False,
+        sign_bits=False,
+        sign_convs=False,
         stream_transpose=False,
         stream_join_vectors=False,
     ),

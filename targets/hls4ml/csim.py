@@ -93,10 +93,11 @@ class CSimulation:
         sizes = [layer.layout.order.size for layer in layers]
         out = self._simulate(codes, np.dtype(np.float64), sum(sizes), ("trace",))
         parts = np.split(out, np.cumsum(sizes)[:-1], axis=1)
-        return {
-            str(layer.value): layer.layout.to_graph(part).astype(np.int64)
-            for layer, part in zip(layers, parts, strict=True)
-        }
+        found = {}
+        for layer, part in zip(layers, parts, strict=True):
+            codes = layer.layout.to_graph(part).astype(np.int64)
+            found[str(layer.value)] = 2 * codes - 1 if layer.signs else codes
+        return found
 
     def _simulate(
         self, codes: IntArray, dtype: np.dtype[np.generic], size: int, mode: tuple[str, ...]

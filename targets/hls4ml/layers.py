@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -10,6 +10,7 @@ from flow.layout import Layout
 from flow.ops import Shape
 from flow.qtype import QType
 from flow.target import Matrix
+from targets.hls4ml.binary import Choice
 
 
 class Kind(Enum):
@@ -33,12 +34,13 @@ class Kind(Enum):
 @dataclass(frozen=True)
 class Fixed:
     """An ap_fixed type: `bits` in all, of which `point` are right of the binary point (may be
-    negative, or more than `bits`)."""
+    negative, or more than `bits`). `sign` makes it hls4ml's XNOR type: one bit, 0 for -1."""
 
     bits: int
     point: int
     signed: bool
     mode: str = ""
+    sign: bool = False
 
     @classmethod
     def of(cls, qtype: QType, point: int = 0, mode: str = "") -> Fixed:
@@ -47,14 +49,17 @@ class Fixed:
     def __str__(self) -> str:
         sign = "" if self.signed else "u"
         mode = f",{self.mode}" if self.mode else ""
-        return f"{sign}fixed<{self.bits},{self.bits - self.point}{mode}>"
+        return "xnor" if self.sign else f"{sign}fixed<{self.bits},{self.bits - self.point}{mode}>"
+
+
+SIGN = Fixed(1, 0, signed=False, sign=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One hls4ml layer. `value` is the graph value that it gives, None where it is only a step on
     the way; `attributes` are hls4ml's own. `form` says how a Requant inside it is done; `inputs`
-    and `outputs` are its matrix's extents."""
+    and `outputs` are its matrix's extents; `choice` is how it multiplies by signs."""
 
     kind: Kind
     name: str
@@ -66,6 +71,12 @@ class Layer:
     form: str = ""
     inputs: int = 0
     outputs: int = 0
+    choice: Choice | None = None
+
+    @property
+    def signs(self) -> bool:
+        """Whether its codes are bits that stand for -1 and 1."""
+        return self.precision["result"].sign
 
     @property
     def matrix(self) -> Matrix:
@@ -84,7 +95,7 @@ def constant_type(values: Any) -> QType:
 
 def unrounded(fixed: Fixed) -> Fixed:
     """The same type without rounding and saturation, for layers that only move codes."""
-    return Fixed(fixed.bits, fixed.point, fixed.signed)
+    return replace(fixed, mode="")
 
 
 def hls_shape(shape: Shape) -> list[int]:

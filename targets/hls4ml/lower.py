@@ -32,6 +32,7 @@ from flow.ops import (
     Threshold,
 )
 from targets.hls4ml.backends import FACTS, Backend, Strategy
+from targets.hls4ml.binary import Binary
 from targets.hls4ml.layers import Fixed, Kind, Layer, hls_shape
 from targets.hls4ml.moves import add, max_pool, move, mul
 from targets.hls4ml.products import multiply
@@ -46,10 +47,11 @@ def lower(
     stream: bool = False,
     backend: Backend = Backend.VITIS,
     strategy: Callable[[str], Strategy] = lambda layer: Strategy.LATENCY,
+    binary: Callable[[str], Binary] = lambda layer: Binary.AUTO,
 ) -> Lowered:
-    """Lower every node, for io_stream where `stream`, with the strategy that each layer has;
-    nothing is left out in silence: what has no layer is an offence."""
-    return _run(State(graph, stream, FACTS[backend], strategy))
+    """Lower every node, for io_stream where `stream`, with the strategy and the products of signs
+    that each layer has; nothing is left out in silence: what has no layer is an offence."""
+    return _run(State(graph, stream, FACTS[backend], strategy, binary))
 
 
 def _run(state: State) -> Lowered:

@@ -19,7 +19,7 @@ from flow.ops import (
     Transpose,
     Upsample,
 )
-from targets.hls4ml.layers import Fixed, Kind, Layer, hls_shape, unrounded
+from targets.hls4ml.layers import SIGN, Fixed, Kind, Layer, hls_shape, unrounded
 from targets.hls4ml.scale_layer import affine
 from targets.hls4ml.state import MAX_CONSTANT_BITS, Refused, State
 
@@ -34,7 +34,7 @@ def max_pool(state: State, node: Node, op: MaxPool, source: Layer) -> None:
             "use io_type=io_parallel, or windows that do not overlap",
         )
     low, high = state.ends(given.name)
-    lifted = any(op.pads) and low < 0
+    lifted = any(op.pads) and low < 0 and not source.signs
     if lifted:  # so that the zeros of the padding never win
         source = affine(state, f"{node.name}_lift", source, 1, -low, 0, high - low, None)
     if any(op.pads):
@@ -219,7 +219,7 @@ def concat(state: State, node: Node, op: Concat, sources: list[Layer]) -> None:
             tuple(source.name for source in sources),
             made.name,
             {"axis": axis, "op": f"concatenate{rank}d"},
-            {"result": Fixed.of(state.reachable(made))},
+            {"result": SIGN if sources[0].signs else Fixed.of(state.reachable(made))},
             layout,
         )
     )

@@ -16,8 +16,9 @@ from flow.ops import (
     Shape,
     SumPool,
 )
-from flow.qtype import QType
-from targets.hls4ml.layers import Fixed, Kind, Layer
+from targets.hls4ml.binary import Product
+from targets.hls4ml.choice import choose, counted, signed_covering
+from targets.hls4ml.layers import SIGN, Fixed, Kind, Layer
 from targets.hls4ml.rounding import uniform_shift
 from targets.hls4ml.scale_layer import affine
 from targets.hls4ml.state import State
@@ -27,13 +28,6 @@ Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer) -> None:
     """Dense or Conv, with the Requant behind it where that is one shift for all channels."""
-    point, result, form, value = 0, None, "", node.output
-    consumers = state.graph.consumers(node.output.name)
-    if len(consumers) == 1 and isinstance(consumers[0].op, Requant):
-        shift = uniform_shift(state.graph, consumers[0], consumers[0].op, narrow=state.facts.narrow)
-        if shift is not None:
-            point, result = shift
-            value, form = consumers[0].output, f"shift {point}, {result.mode.split(',')[0]}"
     if isinstance(op, Dense):
         weight, bias = op.weight, op.bias
         ordered = np.empty_like(weight)
@@ -47,10 +41,24 @@ def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer
         data = weight.transpose(2, 3, 1, 0)  # (kh, kw, in, out)
         if op.groups > 1:
             kind, data = Kind.DEPTHWISE, weight.transpose(2, 3, 0, 1)  # (kh, kw, channel, 1)
-    unit = 2.0**-point
-    constants = "depthwise_data" if kind is Kind.DEPTHWISE else "weight_data"
-    attributes |= {constants: data * unit, "bias_data": bias * unit, "use_bias": True}
+    taken = int(np.prod(weight.shape[1:]))
+    fused = following_shift(state, node)
+    choice = choose(state, node, source, weight, kind, shifted=fused is not None and fused[1] != 0)
+    product = choice.product if choice else Product.INTEGER
+    point, result, form, value = 0, None, "", node.output
+    if fused is not None and product is not Product.XNOR:
+        requant, point, result = fused
+        value, form = requant.output, f"shift {point}, {result.mode.split(',')[0]}"
     accumulator = Fixed.of(state.reachable(node.output), point)
+    result = result or accumulator
+    if product is Product.XNOR:
+        bias, point, accumulator = counted(bias, taken)
+    unit = 2.0**-point
+    weights, scaled = Fixed.of(signed_covering(weight), point), data * unit
+    if product in (Product.XNOR, Product.SIGN_WEIGHT):
+        weights, scaled = SIGN, (data > 0).astype(np.float64)
+    constants = "depthwise_data" if kind is Kind.DEPTHWISE else "weight_data"
+    attributes |= {constants: scaled, "bias_data": bias * unit, "use_bias": True}
     state.append(
         Layer(
             kind,
@@ -59,17 +67,28 @@ def multiply(state: State, node: Node, op: Dense | Conv | SumPool, source: Layer
             value.name,
             attributes,
             {
-                "weight": Fixed.of(signed_covering(weight), point),
+                "weight": weights,
                 "bias": Fixed.of(signed_covering(bias), point),
                 "accum": accumulator,
-                "result": result or accumulator,
+                "result": result,
             },
             Layout.channels_last(value.shape),
             form,
-            data.size if kind is Kind.DEPTHWISE else int(np.prod(weight.shape[1:])),
+            data.size if kind is Kind.DEPTHWISE else taken,
             weight.shape[0],
+            choice,
         )
     )
+
+
+def following_shift(state: State, node: Node) -> tuple[Node, int, Fixed] | None:
+    """The Requant behind a layer, its binary point and type, where it is one shift for all
+    channels."""
+    consumers = state.graph.consumers(node.output.name)
+    if len(consumers) != 1 or not isinstance(consumers[0].op, Requant):
+        return None
+    shift = uniform_shift(state.graph, consumers[0], consumers[0].op, narrow=state.facts.narrow)
+    return None if shift is None else (consumers[0], *shift)
 
 
 def plain_conv(state: State, node: Node, op: Conv | SumPool, source: Layer) -> tuple[Conv, Layer]:
@@ -135,11 +154,6 @@ def undilated(weight: IntArray, dilation: tuple[int, int]) -> IntArray:
     full = np.zeros((*weight.shape[:2], height, width), dtype=np.int64)
     full[:, :, :: dilation[0], :: dilation[1]] = weight
     return full
-
-
-def signed_covering(values: IntArray) -> QType:
-    """A signed type of at least 2 bits: hls4ml has special products for narrower ones."""
-    return QType.covering(min(int(values.min()), -2), int(values.max()))
 
 
 def dense_attributes(op: Dense) -> dict[str, Any]:

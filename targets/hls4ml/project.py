@@ -40,6 +40,7 @@ def write_project(
     try:
         from hls4ml.backends import get_backend
         from hls4ml.model.graph import ModelGraph
+        from hls4ml.model.types import XnorPrecisionType
     except ImportError as error:
         raise ToolMissing(
             f"the package hls4ml is needed for TARGET=hls4ml, but cannot be imported ({error}). "
@@ -57,7 +58,10 @@ def write_project(
             "Model": {"Precision": "fixed<1,1>", "ReuseFactor": 1, "Strategy": "latency"},
             "LayerName": {
                 layer.name: {
-                    "Precision": {name: str(t) for name, t in layer.precision.items()},
+                    "Precision": {
+                        name: XnorPrecisionType() if t.sign else str(t)
+                        for name, t in layer.precision.items()
+                    },
                     "Trace": True,
                     **layer_settings(layer),
                 }
@@ -95,8 +99,9 @@ def _refuse_changes(model: Any, layers: list[Layer]) -> None:
             )
         precision = found[layer.name].get_output_variable().type.precision
         asked = layer.precision["result"]
-        kept = (precision.width, precision.integer, bool(precision.signed))
-        if kept != (asked.bits, asked.bits - asked.point, asked.signed):
+        sign = any(base.__name__ == "XnorPrecisionType" for base in type(precision).__mro__)
+        kept = (precision.width, precision.integer, bool(precision.signed), sign)
+        if kept != (asked.bits, asked.bits - asked.point, asked.signed, asked.sign):
             raise FlowError(f"hls4ml made the result of {layer.name} {precision}, not {asked}")
 
 

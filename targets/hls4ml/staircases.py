@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flow.graph import Node
+from flow.graph import Node, Value
 from flow.ops import (
     IntArray,
     Requant,
@@ -12,7 +12,7 @@ from flow.ops import (
     Threshold,
 )
 from flow.qtype import QType
-from targets.hls4ml.layers import Fixed, Kind, Layer, constant_type
+from targets.hls4ml.layers import SIGN, Fixed, Kind, Layer, constant_type
 from targets.hls4ml.scale_layer import affine, per_channel
 from targets.hls4ml.state import Refused, State
 
@@ -62,8 +62,11 @@ def staircase(
     signs: IntArray,
 ) -> None:
     """first + sum_k deltas[k] * [sign*x >= cuts[channel, k]], with first and sign per channel:
-    a comparator a step, and their sum."""
+    a comparator a step, and their sum; the comparator alone where the value travels as bits."""
     count = cuts.shape[1]
+    if node.output.name in state.bits.carried:
+        comparator(state, node.name, source, cuts[:, 0], signs, node.output)
+        return
     limit = 1 if state.stream else MAX_COMPARATORS
     if count > limit:
         raise Refused(
@@ -71,6 +74,12 @@ def staircase(
             f"is too large (at most {limit} with this io_type)",
             "use fewer bits, power-of-two scales, or io_type=io_parallel",
         )
+    if count == 1 and len(set(firsts.tolist())) == 1:
+        layer = comparator(state, f"{node.name}_step0", source, cuts[:, 0], signs)
+        first, delta = int(firsts[0]), int(deltas[0])
+        low, high = sorted((first, first + delta))
+        affine(state, node.name, layer, delta, first, low, high, node.output)
+        return
     total: Layer | None = None
     low = high = 0
     for k, delta in enumerate(int(d) for d in deltas):
@@ -99,9 +108,16 @@ def staircase(
     affine(state, node.name, total, 1, firsts, *ends, node.output)
 
 
-def comparator(state: State, name: str, source: Layer, cuts: IntArray, signs: IntArray) -> Layer:
+def comparator(
+    state: State,
+    name: str,
+    source: Layer,
+    cuts: IntArray,
+    signs: IntArray,
+    value: Value | None = None,
+) -> Layer:
     """[sign*x >= cut] per channel, as floor((sign*x + 2**shift - cut) / 2**shift), which casts
-    to 0 or 1."""
+    to 0 or 1: to the bits of `value` where that is given."""
     result = source.precision["result"]
     reach = max(1 << result.bits, int(np.abs(cuts).max()))
     shift = (2 * reach).bit_length()
@@ -112,13 +128,15 @@ def comparator(state: State, name: str, source: Layer, cuts: IntArray, signs: In
             Kind.SCALE,
             name,
             (source.name,),
-            None,
+            None if value is None else value.name,
             per_channel(source, signs * unit, offsets * unit),
             {
                 "scale": Fixed.of(QType(2, signed=True), shift),
                 "bias": Fixed.of(constant_type(offsets), shift),
-                # The cast gives 0 or 1 in either type: `reach` bounds sign*x - cut.
-                "result": Fixed(1 if state.facts.narrow else 2, 0, False, "TRN,SAT"),
+                # The cast gives 0 or 1 in each type: `reach` bounds sign*x - cut.
+                "result": Fixed(1 if state.facts.narrow else 2, 0, False, "TRN,SAT")
+                if value is None
+                else SIGN,
             },
             source.layout,
             f"comparator, shift {shift}",

@@ -10,6 +10,7 @@ from flow.graph import Graph, Value
 from flow.layout import Layout
 from flow.qtype import QType
 from targets.hls4ml.backends import Facts, Strategy
+from targets.hls4ml.binary import Binary, carried_bits
 from targets.hls4ml.layers import Layer
 
 MAX_CONSTANT_BITS = 53  # hls4ml carries constants as float64
@@ -32,13 +33,20 @@ class Lowered:
 
 
 class State:
-    """Grown node by node; `stream` is whether the project is for io_stream, `strategy` gives a
-    layer's."""
+    """Grown node by node; `stream` is whether the project is for io_stream, `strategy` and
+    `binary` give a layer's."""
 
     def __init__(
-        self, graph: Graph, stream: bool, facts: Facts, strategy: Callable[[str], Strategy]
+        self,
+        graph: Graph,
+        stream: bool,
+        facts: Facts,
+        strategy: Callable[[str], Strategy],
+        binary: Callable[[str], Binary],
     ):
         self.graph, self.stream, self.facts, self.strategy = graph, stream, facts, strategy
+        self.binary = binary
+        self.bits = carried_bits(graph, facts, strategy, binary)
         self.turned: dict[str, Layout] = {}  # transposed values: where they lie untransposed
         self.result = Lowered()
         self.made: dict[str, Layer] = {}

@@ -21,6 +21,7 @@ from flow.target import Matrix, Program, Simulation, Target
 from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.backends import FACTS, Backend, Strategy
+from targets.hls4ml.binary import Binary, Product
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
@@ -40,10 +41,11 @@ class Hls4ml(Target):
     """An HLS project. `clock_ns` is the target period; `reuse_factor` says how often one multiplier
     is used per inference (with strategy=resource the nearest factor that a layer allows is taken,
     and said; set for one layer it must be one that the layer allows). `part` auto is a common
-    device of the backend."""
+    device of the backend. `binary` says how weights and activations of -1 and 1 are multiplied:
+    by the cheapest exact product that hls4ml has (auto), by XNOR or refused, as integers."""
 
     name: ClassVar[str] = "hls4ml"
-    layer_options: ClassVar[tuple[str, ...]] = ("reuse_factor", "strategy")
+    layer_options: ClassVar[tuple[str, ...]] = ("reuse_factor", "strategy", "binary")
 
     backend: Backend = Backend.VITIS
     part: str = AUTO
@@ -51,6 +53,7 @@ class Hls4ml(Target):
     io_type: IoType = IoType.PARALLEL
     strategy: Strategy = Strategy.LATENCY
     reuse_factor: int = 1
+    binary: Binary = Binary.AUTO
     synthesize: bool = False
 
     def __post_init__(self) -> None:
@@ -148,7 +151,24 @@ class Hls4ml(Target):
                 "sum over layers of ceil(weights/reuse factor); zero weights not taken off",
             )
         ]
-        return [*found, *_sign_layers(graph), *self._cycles(graph, layers)]
+        return [*found, *self._signs(layers), *self._cycles(graph, layers)]
+
+    def _signs(self, layers: list[Layer]) -> list[Metric]:
+        """What each layer costs whose weights or inputs are only -1 and 1, and how it is done."""
+        found = []
+        for layer in layers:
+            choice, reuse = layer.choice, self._reuse(layer)
+            if choice is None:
+                continue
+            how = choice.product.value
+            if choice.why_not:
+                how += f" ({choice.why_not})"
+            if choice.product is not Product.INTEGER:
+                how += f"; {math.ceil(choice.integers / reuse)} with integers"
+            source = f"{how}; a LUT a bit of each product and sum, nothing folded"
+            luts = math.ceil(choice.luts / reuse)
+            found.append(Metric(f"{layer.name} sums", luts, "LUT", Kind.ASSUMED, source))
+        return found
 
     def _adders_only(self, layer: Layer) -> bool:
         return self.layer_option(layer.name, "strategy") is Strategy.DISTRIBUTED_ARITHMETIC
@@ -166,6 +186,7 @@ class Hls4ml(Target):
             stream=self.io_type is IoType.STREAM,
             backend=self.backend,
             strategy=lambda layer: self.layer_option(layer, "strategy"),
+            binary=lambda layer: self.layer_option(layer, "binary"),
         )
 
     def _cycles(self, graph: Graph, layers: list[Layer]) -> list[Metric]:
@@ -261,18 +282,6 @@ class Hls4ml(Target):
         assert facts.synthesizer is not None
         argv = [str(require(facts.synthesizer)), *facts.synthesis]
         run(argv, folder / "project", folder / "synthesis.log")
-
-
-def _sign_layers(graph: Graph) -> list[Metric]:
-    """How many layers have only the weights -1 and 1, and how hls4ml multiplies by them."""
-    named = [
-        node.name
-        for node in graph.nodes
-        if isinstance(node.op, Conv | Dense) and bool((np.abs(node.op.weight) == 1).all())
-    ]
-    how = "as 2-bit integers, not by hls4ml's XNOR, which has no 0 for padding"
-    source = f"{', '.join(named)}: {how}"
-    return [Metric("binary layers", len(named), "1", Kind.MEASURED, source)] if named else []
 
 
 def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:

@@ -15,10 +15,10 @@ from flow.errors import ToolMissing
 from flow.graph import Graph
 from flow.importer import HostInput, HostOutput
 from flow.interp import Interpreter
-from flow.ops import Conv, Dense, MaxPool, Requant, SumPool, Threshold, Transpose
+from flow.ops import Conv, Dense, IntArray, MaxPool, Requant, SumPool, Threshold, Transpose
 from flow.qtype import QType
 from flow.requant import Rounding
-from flow.target import Matrix, Program
+from flow.target import Matrix, Program, Simulation
 from flow.vectors import make_vectors
 from targets.hls4ml.layers import Kind
 from targets.hls4ml.lower import lower
@@ -28,18 +28,24 @@ from tests.conformance.cases import ONE, _graph, _ints, _requant
 RNG = np.random.default_rng(5)
 
 
+def build(graph: Graph, folder: Path, vectors: IntArray, **options: str) -> Simulation:
+    """The simulation of the graph's artifact, built in `folder`."""
+    target = Hls4ml().with_options(options)
+    expected = Interpreter(graph).run(vectors)
+    head = HostInput(graph.input.shape, (), 1.0, 0, True, Rounding.HALF_EVEN, graph.input.qtype)
+    tail = HostOutput(ONE, (Fraction(0),), None, None, ())
+    target.emit(Program(graph, head, tail, vectors, expected), folder)
+    return target.simulation(graph, folder)
+
+
 def built(graph: Graph, folder: Path, **options: str) -> Hls4ml:
     """The target with its artifact in `folder`, equal to the reference in outputs and trace."""
     target = Hls4ml().with_options(options)
     assert target.check(graph) == []
     vectors = make_vectors(graph.input, None)[:60]
     reference = Interpreter(graph).trace(vectors)
-    expected = reference[graph.output.name]
-    head = HostInput(graph.input.shape, (), 1.0, 0, True, Rounding.HALF_EVEN, graph.input.qtype)
-    tail = HostOutput(ONE, (Fraction(0),), None, None, ())
-    target.emit(Program(graph, head, tail, vectors, expected), folder)
-    simulation = target.simulation(graph, folder)
-    np.testing.assert_array_equal(simulation.run(vectors), expected)
+    simulation = build(graph, folder, vectors, **options)
+    np.testing.assert_array_equal(simulation.run(vectors), reference[graph.output.name])
     trace = simulation.trace(vectors)
     assert len(trace) > 2
     for name, found in trace.items():
