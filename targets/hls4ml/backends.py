@@ -42,7 +42,8 @@ CCS_MAIN(int argc, char *argv[]) {
 @dataclass(frozen=True)
 class Facts:
     """`part` is the device where none is asked for, `part_form` what a device's name looks like.
-    `flags` build the simulation from inside the project. `array` and `stream` call the top function
+    `flags` build the simulation from inside the project, whose every source begins with the types
+    of `headers`. `array` and `stream` call the top function
     on `in` and `out`, in C++; `main` begins the test bench's main function. `synthesizer` is run
     with the arguments `synthesis`. `extern_weights` says that the firmware expects the test bench
     to hold the arrays of weights.
@@ -57,6 +58,7 @@ class Facts:
     part_form: str
     strategies: tuple[Strategy, ...]
     flags: tuple[str, ...]
+    headers: tuple[str, ...]
     array: str
     stream: str
     synthesizer: Tool | None = None
@@ -132,6 +134,7 @@ _AP = Facts(
     _AMD_PART,
     tuple(Strategy),
     ("-std=c++11", "-I.", "-Ifirmware/ap_types"),
+    ("ap_fixed.h", "ap_int.h", "hls_stream.h"),
     _ARRAYS,
     _STREAMS.replace("@STREAM@", "hls::stream"),
     depthwise=frozenset(
@@ -147,6 +150,7 @@ FACTS = {
         _INTEL_PART,
         (Strategy.RESOURCE,),
         ("-std=c++11", "-I.", "-Ifirmware/ac_types"),
+        ("ac_fixed.h", "ac_int.h"),
         _STRUCTS,
         _IHC_STREAMS,
         narrow=False,
@@ -164,6 +168,7 @@ FACTS = {
             "-Ifirmware/nnet_utils",
             *(f"-Ifirmware/{name}/include" for name in ("ac_types", "ac_math", "ac_simutils")),
         ),
+        ("ac_channel.h", "ac_fixed.h", "ac_int.h"),
         _AC_ARRAYS,
         _AC_CHANNELS,
         main=_CCS_MAIN,

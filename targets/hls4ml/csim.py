@@ -20,6 +20,7 @@ from flow.ops import IntArray
 from flow.tools import GXX, Programs, require, run
 from targets.hls4ml.backends import FACTS, Backend
 from targets.hls4ml.layers import Layer
+from targets.hls4ml.precompiled import begin_with
 from targets.hls4ml.project import TOP, fill, traced_layers
 
 PROGRAM = "csim"
@@ -32,33 +33,28 @@ def build(folder: Path, layers: list[Layer], backend: Backend, io_type: str) -> 
     Raises:
         ToolMissing, ToolFailed: g++ is not there, or fails.
     """
-    gxx = str(require(GXX))
+    gxx = require(GXX)
     project, csim = folder / "project", folder / "csim"
     csim.mkdir()
     (csim / "csim.cpp").write_text(fill("csim.cpp", project, layers, backend, io_type))
     # The weights' folder is given at run time, so that the artifact can be moved.
+    declaration = "#include <string>\nstd::string bitwright_weights_dir();\n"
     declare = csim / "weights_dir.h"
-    declare.write_text("#include <string>\nstd::string bitwright_weights_dir();\n")
-    where = ("-include", "../csim/weights_dir.h", "-DWEIGHTS_DIR=bitwright_weights_dir()")
+    declare.write_text(declaration)
+    facts = FACTS[backend]
+    flags = (*_FLAGS, *facts.flags, "-DWEIGHTS_DIR=bitwright_weights_dir()")
+    first = begin_with(gxx, flags, facts.headers, declaration, project) or declare.absolute()
     # Two compilers side by side: the firmware takes most of the time, the bridge the rest.
     with Programs() as programs:
         running = []
         for source, name in ((f"firmware/{TOP}.cpp", "firmware"), ("../csim/csim.cpp", "csim")):
-            args = [
-                gxx,
-                *_FLAGS,
-                *FACTS[backend].flags,
-                *where,
-                "-c",
-                source,
-                "-o",
-                f"../csim/{name}.o",
-            ]
+            what = ["-include", str(first), "-c", source, "-o", f"../csim/{name}.o"]
+            args = [str(gxx), *flags, *what]
             running.append(programs.start(args, project, csim / f"{name}.log"))
         for process in running:
             _need(csim, process.wait().argv[-1])
     objects = ["csim/firmware.o", "csim/csim.o"]
-    run([gxx, *objects, "-o", f"csim/{PROGRAM}"], folder, csim / "link.log")
+    run([str(gxx), *objects, "-o", f"csim/{PROGRAM}"], folder, csim / "link.log")
     _need(csim, PROGRAM)
     for name in objects:
         (folder / name).unlink()
