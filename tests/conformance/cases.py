@@ -56,6 +56,7 @@ from flow.target import Program, Target
 from flow.vectors import make_vectors
 from flow.verify import agreement
 from targets import TARGETS
+from tests.conformance.programs import kept_in
 
 MATRIX = Path("reports/baseline/conformance.csv")
 CACHE = Path("reports/runs/conformance")
@@ -144,6 +145,7 @@ def cases() -> Iterator[Case]:
             for shape in (IMAGE, VECTOR):
                 graph = _graph(qtype, shape, branch, (op, (0, 1)))
                 yield Case(op.name, f"{label}, {len(shape)}-D, {qtype}", graph)
+    yield from _signs(np.random.default_rng(2), types[1])
 
 
 def _single(rng: np.random.Generator) -> Iterator[tuple[Op, str, Shape]]:
@@ -179,6 +181,31 @@ def _single(rng: np.random.Generator) -> Iterator[tuple[Op, str, Shape]]:
     yield Slice((0, 1, 0), (3, 5, 4), (1, 1, 1)), "image", IMAGE
     yield Upsample((2, 3)), "image", IMAGE
     yield DepthToSpace(2), "image", (4, 3, 3)
+
+
+def _signs(rng: np.random.Generator, qtype: QType) -> Iterator[Case]:
+    """Weights and activations that are only -1 and 1, with biases."""
+
+    def signs(*shape: int) -> IntArray:
+        return rng.choice([-1, 1], shape).astype(np.int64)
+
+    sign = Threshold(_ints(rng, (3, 1), -3, 4), np.array([-1, 1]))
+    ways: list[tuple[str, Dense | Conv, bool]] = [
+        ("signs on signs", Dense(signs(4, 7), _ints(rng, (4,))), True),
+        ("signs on signs", Conv(signs(2, 3, 3, 2), _ints(rng, (2,))), True),
+        (
+            "signs on signs, padded, strided",
+            Conv(signs(2, 3, 3, 2), _ints(rng, (2,)), (2, 1), (1, 0, 1, 1)),
+            True,
+        ),
+        ("signs on integers", Conv(signs(2, 3, 3, 2), _ints(rng, (2,))), False),
+    ]
+    for label, op, bits in ways:
+        vector = isinstance(op, Dense)
+        first = Threshold(sign.cuts[:1], sign.codes) if vector else sign
+        steps: list[tuple[Op, tuple[int, ...]]] = [(first, (0,))] if bits else []
+        graph = _graph(qtype, VECTOR if vector else IMAGE, *steps, (op, (len(steps),)))
+        yield Case(op.name, f"{label}, {qtype}", graph)
 
 
 def _double() -> Iterator[tuple[Op, str]]:
@@ -274,7 +301,8 @@ def verdict(case: Case, label: str, target: Target) -> str:
         return kept.read_text()
     folder = Path(tempfile.mkdtemp(prefix="bitwright-"))
     try:
-        found = "exact" if run(case, target, folder) else "WRONG"
+        with kept_in(CACHE / "programs"):
+            found = "exact" if run(case, target, folder) else "WRONG"
     finally:
         shutil.rmtree(folder)
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from flow.ops import OPS
+from flow.graph import Graph
+from flow.ops import OPS, Conv
+from flow.vectors import make_vectors
+from targets.hls4ml import csim
+from targets.hls4ml.backends import Backend
+from targets.hls4ml.layers import Layer
 from tests.conformance.cases import MATRIX, Case, cases, run, variants
+from tests.conformance.programs import kept_in
+from tests.targets.test_backends import build as project
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = {(case.op, case.label): case for case in cases()}
@@ -36,6 +45,32 @@ def test_the_matrix_is_whole_and_nothing_in_it_is_wrong() -> None:
 def test_refusals_are_the_matrix_s(label: str) -> None:
     refused = {key for key, case in EVERY.items() if COLUMNS[label].check(case.graph)}
     assert refused == {key for key, row in matrix().items() if row[label] == "refused"}
+
+
+def test_a_program_is_built_once_for_the_same_sources(tmp_path: Path) -> None:
+    """Other vectors use it again, another weight does not."""
+    case = EVERY["relu", "at 0, uint4"]
+    built = []
+
+    def build(folder: Path, layers: list[Layer], backend: Backend, io_type: str) -> None:
+        built.append(folder)
+        (folder / "csim").mkdir()
+        (folder / "csim" / csim.PROGRAM).write_bytes(f"program {len(built)}".encode())
+
+    def emit(name: str, graph: Graph, vectors: int) -> bytes:
+        folder = tmp_path / name
+        folder.mkdir()
+        project(graph, folder, make_vectors(graph.input, None)[:vectors])
+        return (folder / "csim" / csim.PROGRAM).read_bytes()
+
+    with mock.patch.object(csim, "build", build), kept_in(tmp_path / "cache"):
+        assert emit("one", case.graph, 3) == emit("two", case.graph, 5) == b"program 1"
+        last = case.graph.nodes[-1]
+        assert isinstance(last.op, Conv)
+        other = replace(last, op=replace(last.op, weight=last.op.weight + 1))
+        graph = Graph.build("case", case.graph.input, (*case.graph.nodes[:-1], other))
+        assert emit("three", graph, 3) == b"program 2"
+    assert sorted(len(path.name) for path in (tmp_path / "cache").iterdir()) == [64, 64]
 
 
 @pytest.mark.parametrize("number", range(0, len(EVERY), SAMPLE))
