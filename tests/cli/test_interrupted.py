@@ -41,8 +41,10 @@ RUNS = "reports/runs"
 
 @pytest.fixture
 def slow_gxx(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment whose g++ starts another program, which takes a minute for every file."""
+    """An environment whose g++ starts another program, which takes a minute for every file, and
+    precompiles nothing."""
     lines = [
+        'case "$*" in *c++-header*) exit 1;; esac',
         'case "$*" in *" -c "*) touch "$STARTED"; sleep 60; true;; esac',
         'exec g++ "$@"',
     ]
