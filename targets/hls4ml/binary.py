@@ -31,8 +31,8 @@ class Product(Enum):
 
     INTEGER = "integers"
     XNOR = "XNOR"
-    SIGN_WEIGHT = "1-bit weights"
-    SIGN_DATA = "1-bit activations"
+    SIGN_WEIGHT = "1-bit weights, integer activations"
+    SIGN_DATA = "1-bit activations, integer weights"
 
 
 @dataclass(frozen=True)

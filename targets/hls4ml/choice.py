@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from flow.errors import Offence
 from flow.graph import Node
 from flow.ops import Conv, Dense, IntArray
 from flow.qtype import QType
 from targets.hls4ml.backends import Strategy
 from targets.hls4ml.binary import Binary, Choice, Product, is_signs, luts
 from targets.hls4ml.layers import Fixed, Kind, Layer
-from targets.hls4ml.state import Refused, State
+from targets.hls4ml.state import State
 
 
 def choose(
     state: State, node: Node, source: Layer, weight: IntArray, kind: Kind, *, shifted: bool
 ) -> Choice | None:
-    """How a layer multiplies whose weights or inputs are only -1 and 1; None for others. `weight`
-    is what hls4ml gets, `shifted` whether it carries the binary point of a shift.
-
-    Raises:
-        Refused: XNOR is asked for, and is not exact.
-    """
+    """How a layer multiplies whose weights or inputs are only -1 and 1; None for others. It is an
+    offence where XNOR is asked for and is not exact. `weight` is what hls4ml gets, `shifted`
+    whether it carries the binary point of a shift."""
     op = node.op
     signs_in = node.inputs[0] in state.bits.signs
     if not isinstance(op, Dense | Conv) or not (signs_in or is_signs(op.weight)):
@@ -43,8 +41,11 @@ def choose(
     integers = len(weight) * luts(Product.INTEGER, taken, given, bits[1])
     why = "; ".join(dict.fromkeys(reason for reason in (data, weights) if reason))
     asked = state.binary(node.name) is Binary.XNOR and signs_in and is_signs(op.weight)
-    if asked and best is not Product.XNOR:
-        raise Refused(f"hls4ml's XNOR is not exact here: {why}", f"set {node.name}.binary=auto")
+    if asked and best is not Product.XNOR:  # the layers behind it are looked at all the same
+        offence = Offence(
+            node.name, f"hls4ml's XNOR is not exact here: {why}", f"set {node.name}.binary=auto"
+        )
+        state.result.offences.append(offence)
     return Choice(best, cost[best], integers, why)
 
 

@@ -140,15 +140,16 @@ class Hls4ml(Target):
         multipliers = sum(
             math.ceil(layer.products / self._reuse(layer))
             for layer in layers
-            if layer.inputs and not self._adders_only(layer)
+            if layer.inputs and not self._adders_only(layer) and not one_bit(layer)
         )
+        aside = "; 1-bit products aside" if any(one_bit(layer) for layer in layers) else ""
         found = [
             Metric(
                 "multipliers",
                 multipliers,
                 "1",
                 Kind.ASSUMED,
-                "sum over layers of ceil(weights/reuse factor); zero weights not taken off",
+                "sum over layers of ceil(weights/reuse factor); zero weights not taken off" + aside,
             )
         ]
         return [*found, *self._signs(layers), *self._cycles(graph, layers)]
@@ -282,6 +283,10 @@ class Hls4ml(Target):
         assert facts.synthesizer is not None
         argv = [str(require(facts.synthesizer)), *facts.synthesis]
         run(argv, folder / "project", folder / "synthesis.log")
+
+
+def one_bit(layer: Layer) -> bool:
+    return layer.choice is not None and layer.choice.product is not Product.INTEGER
 
 
 def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:

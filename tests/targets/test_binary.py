@@ -212,11 +212,17 @@ def test_luts_of_a_tree_that_can_be_counted_by_hand() -> None:
 def test_the_shipped_binary_network_says_it_for_each_layer(tmp_path: Path) -> None:
     recipe = dataclasses.replace(MODELS["digits_bnn"](), untrained=True)
     graph = import_qonnx(read(train(recipe, tmp_path).model), "net").graph
-    found = {m.name: m for m in Hls4ml().metrics(graph, tmp_path) if m.unit == "LUT"}
+    metrics = Hls4ml().metrics(graph, tmp_path)
+    found = {m.name: m for m in metrics if m.unit == "LUT"}
+    assert metrics[0].value == 16 * 9  # the multipliers of conv1
     assert list(found) == ["conv2 sums", "conv3 sums", "fc1 sums", "fc2 sums"]
+    refused = Hls4ml().with_options({"binary": "xnor"}).check(graph)
+    assert [offence.node for offence in refused] == ["conv2", "conv3"]
     for name in ("conv2 sums", "conv3 sums"):
-        assert "1-bit weights (its padding adds zeros" in found[name].source
+        assert "1-bit weights, integer activations (its padding" in found[name].source
     assert found["fc1 sums"].source.startswith("XNOR; ")
     assert found["fc1 sums"].value == 64 * luts(XNOR, 128, 1, 1)
     assert f"{64 * luts(Product.INTEGER, 128, 2, 2)} with integers" in found["fc1 sums"].source
-    assert found["fc2 sums"].source.startswith("1-bit activations (its weights are no signs); ")
+    assert found["fc2 sums"].source.startswith(
+        "1-bit activations, integer weights (its weights are no signs); "
+    )
