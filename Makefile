@@ -7,12 +7,12 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE
+GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run list doctor test conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile check float-check run report list doctor test conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -47,6 +47,9 @@ float-check: $(VENV)/.ready ## MODEL=… [TOOL=onnxruntime|qonnx] [DATA=…]: co
 
 run: $(VENV)/.ready ## ARTIFACT=… INPUT=x.npy [OUTPUT=y.npy]: run a compiled artifact on an array
 	@$(BITWRIGHT) run --artifact="$$ARTIFACT" --input="$$INPUT" $(if $(OUTPUT),--output="$$OUTPUT") $(JSON_FLAG)
+
+report: $(VENV)/.ready ## SYNTH=folder [ARTIFACT=…]: what vendor tools made of a design
+	@$(BITWRIGHT) report --synth="$$SYNTH" $(if $(ARTIFACT),--artifact="$$ARTIFACT") $(JSON_FLAG)
 
 list: $(VENV)/.ready ## models and targets with their options
 	@$(BITWRIGHT) list

@@ -135,6 +135,11 @@ def _parser() -> argparse.ArgumentParser:
         searching.add_argument(
             "--tables", type=Path, default=Path("reports/baseline"), help="folder of the table"
         )
+    report = commands.add_parser("report", help="what vendor tools made of a design")
+    report.add_argument("--synth", required=True, help="folder that was synthesized")
+    report.add_argument("--artifact", type=Path, help="what it was synthesized from")
+    report.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    report.set_defaults(run=_report_synthesis)
     names = commands.add_parser("list", help="models, targets and their options")
     names.set_defaults(run=_list)
     doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
@@ -271,6 +276,17 @@ def _run(args: argparse.Namespace) -> int:
         print(f"{index:6d}  argmax {int(real.argmax()):3d}  {values}")
     if len(ran.real) > 20:
         print(f"   ... {len(ran.real) - 20} more; --output FILE.npy writes them all")
+    return 0
+
+
+def _report_synthesis(args: argparse.Namespace) -> int:
+    from flow.synthesis_report import report_synthesis
+
+    if not args.synth:
+        raise UsageError("SYNTH must be a folder that vendor tools wrote their reports into")
+    report = report_synthesis(Path(args.synth), args.artifact)
+    print(json.dumps(report.to_json()) if args.json else report.text())
+    report.require_fit()
     return 0
 
 

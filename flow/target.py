@@ -40,6 +40,15 @@ class Matrix(NamedTuple):
     convolved: bool
 
 
+@dataclass(frozen=True)
+class Design:
+    """What a target has synthesized: its top module, the part, and the clock's period."""
+
+    top: str
+    part: str
+    clock_ns: float
+
+
 class Simulation(Protocol):
     """A built artifact that can be run on this machine."""
 
@@ -95,6 +104,11 @@ class Target(ABC):
     @abstractmethod
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         """What is known of the hardware, or of the artifact built in `folder`."""
+
+    @property
+    def design(self) -> Design | None:
+        """What vendor tools are given; None where they have nothing to do."""
+        return None
 
     @property
     def may_differ(self) -> bool:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flow.errors import Offence, ToolMissing, UsageError
+from flow.errors import Offence, ToolFailed, ToolMissing, UsageError
 from flow.graph import Graph
 from flow.metric import Interval, Kind, Metric
 from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
-from flow.target import Matrix, Program, Simulation, Target
+from flow.report.vendor.folder import read_folder
+from flow.target import Design, Matrix, Program, Simulation, Target
 from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.backends import FACTS, Backend, Strategy
@@ -25,7 +26,7 @@ from targets.hls4ml.binary import Binary, Product
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
-from targets.hls4ml.project import write_project
+from targets.hls4ml.project import TOP, write_project
 from targets.hls4ml.state import Lowered
 
 AUTO = "auto"
@@ -120,7 +121,7 @@ class Hls4ml(Target):
             program,
             {
                 "Backend": self.backend.value,
-                "Part": FACTS[self.backend].part if self.part == AUTO else self.part,
+                "Part": self.design.part,
                 "ClockPeriod": self.clock_ns,
                 "IOType": self.io_type.value,
             },
@@ -128,9 +129,13 @@ class Hls4ml(Target):
         )
         (folder / "hls4ml.log").write_text(printed)
         csim.build(folder, layers, self.backend, self.io_type.value)
-        if self.synthesize:
-            self._run_synthesis(folder)
-        return self._warnings(layers)
+        synthesis = self._run_synthesis(folder) if self.synthesize else []
+        return [*self._warnings(layers), *synthesis]
+
+    @property
+    def design(self) -> Design:
+        part = FACTS[self.backend].part if self.part == AUTO else self.part
+        return Design(TOP, part, self.clock_ns)
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
         return csim.CSimulation(graph, folder, self._lowered(graph).layers)
@@ -152,7 +157,8 @@ class Hls4ml(Target):
                 "sum over layers of ceil(weights/reuse factor); zero weights not taken off" + aside,
             )
         ]
-        return [*found, *self._signs(layers), *self._cycles(graph, layers)]
+        found += [*self._signs(layers), *self._cycles(graph, layers)]
+        return [*found, *self._synthesized(folder)]
 
     def _signs(self, layers: list[Layer]) -> list[Metric]:
         """What each layer costs whose weights or inputs are only -1 and 1, and how it is done."""
@@ -170,6 +176,16 @@ class Hls4ml(Target):
             luts = math.ceil(choice.luts / reuse)
             found.append(Metric(f"{layer.name} sums", luts, "LUT", Kind.ASSUMED, source))
         return found
+
+    def _synthesized(self, folder: Path) -> list[Metric]:
+        """What the vendor's tools reported, if they ran."""
+        if not self.synthesize:
+            return []
+        return [
+            replace(metric, name=f"{metric.name} ({stage.stage.value})")
+            for stage in read_folder(folder / "project").stages
+            for metric in stage.metrics()
+        ]
 
     def _adders_only(self, layer: Layer) -> bool:
         return self.layer_option(layer.name, "strategy") is Strategy.DISTRIBUTED_ARITHMETIC
@@ -278,11 +294,27 @@ class Hls4ml(Target):
                 )
         return found
 
-    def _run_synthesis(self, folder: Path) -> None:
+    def _run_synthesis(self, folder: Path) -> list[str]:
+        """Gives warnings where the design does not fit the part, or misses the clock.
+
+        Raises:
+            ToolMissing, ToolFailed: the tool is not there, fails, or reported no such design.
+        """
         facts = FACTS[self.backend]
         assert facts.synthesizer is not None
         argv = [str(require(facts.synthesizer)), *facts.synthesis]
         run(argv, folder / "project", folder / "synthesis.log")
+        try:
+            found = read_folder(folder / "project")
+        except UsageError as error:
+            raise ToolFailed(
+                f"{facts.synthesizer.name} ended without an error, but left no report that can be "
+                f"read: {error}"
+            ) from error
+        top, part, clock_ns = self.design.top, self.design.part, self.design.clock_ns
+        if differences := found.differences(top, part, clock_ns):
+            raise ToolFailed(f"{facts.synthesizer.name}: {'; '.join(differences)}")
+        return [f"synthesis: {problem}" for problem in found.problems()]
 
 
 def one_bit(layer: Layer) -> bool:

@@ -27,11 +27,13 @@ from flow.qat.recipe import Granularity, Scale
 from flow.qat.train import train
 from flow.qtype import QType
 from flow.requant import Rounding
+from flow.synthesis_report import report_synthesis
 from models import MODELS
 from targets.hls4ml.lower import lower
 from targets.hls4ml.target import Hls4ml, valid_reuse_factors
 from tests.network.nets import Net, random_net
 
+VENDOR = Path(__file__).resolve().parents[1] / "report" / "vendor" / "data"
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("latency", "resource")
 
@@ -360,13 +362,19 @@ def test_reuse_factors_are_hls4ml_s_own() -> None:
 # Vendor tools ---------------------------------------------------------------------------------
 
 
-def fake_tool(folder: Path, name: str, status: int) -> None:
-    """A program that writes its arguments and its folder, as a vendor tool would be called."""
+def fake_tool(folder: Path, name: str, status: int, clock: str = "10.00") -> None:
+    """A program that writes its arguments and its folder, as a vendor tool would be called, and
+    leaves a report: a real one's numbers under our design's name; no report without a clock."""
     script = folder / name
+    reports = "dut_prj/solution1/syn/report"
+    report = (VENDOR / "hls4ml" / "myproject_csynth.xml").read_text()
+    report = report.replace(">myproject<", ">dut<").replace(">5.00<", f">{clock}<")
+    (folder / "report.xml").write_text(report)
+    leave = f"mkdir -p {reports} && cp '{folder}/report.xml' {reports}/dut_csynth.xml\n"
     script.write_text(
         "#!/bin/sh\n"
         'case "$*" in *version*) echo v2024.1; exit 0;; esac\n'
-        f'echo "$PWD: $@" > called\necho vendor says no\nexit {status}\n'
+        f'echo "$PWD: $@" > called\necho vendor says no\n{leave if clock else ""}exit {status}\n'
     )
     script.chmod(0o755)
 
@@ -395,7 +403,52 @@ def test_synthesis_runs_the_vendor_s_tool(
     fake_tool(tools, program, 0)
     artifact = compiled(path, tmp_path / "a", backend=backend, synthesize="true")
     assert (artifact / "project" / "called").read_text().endswith(f"project: {arguments}\n")
+    metrics = {m["name"]: m for m in json.loads((artifact / "report.json").read_text())["metrics"]}
+    lut = metrics["lut (C synthesis)"]
+    assert (lut["value"], lut["kind"]) == (2532, "estimated")
+    assert "C synthesis: the tool's estimate" in lut["source"]
     fake_tool(tools, program, 3)
     with pytest.raises(ToolFailed, match="vendor says no"):
         compiled(path, tmp_path / "b", backend=backend, synthesize="true")
     assert not (tmp_path / "b").exists()
+    for clock, message in (
+        ("", "left no report that can be read: .*holds no report"),
+        ("5.00", r"clock 5 ns in .*dut_csynth.xml\), not 10 ns"),
+    ):
+        fake_tool(tools, program, 0, clock)
+        (tmp_path / f"c{clock}" / "project").mkdir(parents=True)
+        with pytest.raises(ToolFailed, match=message):
+            Hls4ml().with_options({"backend": backend})._run_synthesis(tmp_path / f"c{clock}")
+    if backend == "Vitis":
+        check_reports_against(artifact, tmp_path)
+
+
+def check_reports_against(artifact: Path, tmp_path: Path) -> None:
+    """`make report SYNTH=… ARTIFACT=…` on a copy that was synthesized elsewhere."""
+    taken = tmp_path / "elsewhere"
+    shutil.copytree(artifact / "project", taken)
+    report = report_synthesis(taken, artifact)
+    assert report.to_json()["artifact"] == str(artifact)
+    pairs = {pair.expected.name: pair for pair in report.pairs}
+    assert pairs["latency"].reported.value == 10
+    assert pairs["latency"].inside is False  # of another network, much larger
+    assert "latency: 2 [1, 3] cycles estimated, 10 assumed (outside)" in report.text()
+    assert report_synthesis(artifact, artifact).pairs == report.pairs
+    xml = taken / "dut_prj/solution1/syn/report/dut_csynth.xml"
+    for old, new, says in (
+        ("xc7z020-clg400-1", "xc7z030-clg400-1", "part xc7z030-clg400-1 in Vivado HLS 2020.1"),
+        (">dut<", ">other<", "design other in"),
+        (">10.00<", ">7.00<", "clock 7 ns in"),
+    ):
+        before = xml.read_text()
+        xml.write_text(before.replace(old, new))
+        with pytest.raises(UsageError, match=says):
+            report_synthesis(taken, artifact)
+        xml.write_text(before)
+    with (taken / "firmware" / "defines.h").open("a") as file:
+        file.write("\n")
+    with pytest.raises(UsageError, match=r"is of another design than .*defines.h differs"):
+        report_synthesis(taken, artifact)
+    shutil.rmtree(taken / "firmware")
+    with pytest.raises(UsageError, match=r"cannot be told to be of .* is not there"):
+        report_synthesis(taken, artifact)

@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.plan",
         "flow.float_check",
         "flow.pareto",
+        "flow.synthesis_report",
         "flow.driver",
         "flow.doctor",
         "flow.progress",
