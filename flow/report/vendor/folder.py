@@ -291,6 +291,7 @@ def _join(a: Synthesis, b: Synthesis) -> Synthesis:
         resources=_join_counts(a.resources, b.resources, one),
         modules=_join_modules(a.modules, b.modules),
         power=one("power", a.power, b.power),
+        violations=tuple(dict.fromkeys((*a.violations, *b.violations))),
         notes=tuple(dict.fromkeys((*a.notes, *b.notes))),
     )
 

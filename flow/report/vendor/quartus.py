@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from flow.errors import ToolFailed
 from flow.report.vendor.reading import Damaged, Form, cut, date, real, require_end, whole
@@ -126,16 +127,30 @@ def read_timing(text: str, where: str) -> Synthesis:
         clocks.append(Clock(name, target, None if best is None else 1000 / best))
     if not clocks or set(fmax) - {clock.name for clock in clocks}:
         raise Damaged(f"{where}: Clocks and Fmax Summary name other clocks")
+    missed = any(clock.missed for clock in clocks)
     return Synthesis(
         "Quartus Prime",
         version,
         Stage.ROUTED,
         (where,),
+        violations=tuple(_violations(body, where, () if missed else ("Setup",))),
         design=design,
         part=only(values, "Device Name", where),
         date=date(text.split("\n", 2)[1], f"{where}: its date"),
         clocks=tuple(clocks),
     )
+
+
+def _violations(body: str, where: str, more: tuple[str, ...]) -> Iterator[str]:
+    """Negative slacks of the whole design in its worst corner, but for setup unless asked."""
+    table = _table(body, "Multicorner Timing Analysis Summary", where)
+    rows = {row[0].strip(): row for row in table.rows}
+    if "Worst-case Slack" not in rows:
+        raise Damaged(f"{where}: Multicorner Timing Analysis Summary has no worst-case slack")
+    for name in (*more, "Hold", "Recovery", "Removal", "Minimum Pulse Width"):
+        text = rows["Worst-case Slack"][table.column(name)].strip()
+        if text != "N/A" and (slack := real(text, f"{where}: {name}", negative=True)) < 0:
+            yield f"{name.lower()}: slack {slack:g} ns"
 
 
 def _fmax(body: str, where: str) -> dict[str, float]:

@@ -108,7 +108,8 @@ class Module:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """A report, or all reports of one stage. What the reports do not say is None or empty."""
+    """A report, or all reports of one stage. What the reports do not say is None or empty.
+    `violations` are those of timing, other than a clock's own period."""
 
     tool: str
     version: str | None
@@ -123,6 +124,7 @@ class Synthesis:
     resources: Mapping[Resource, Count] = field(default_factory=dict)
     modules: tuple[Module, ...] = ()
     power: Power | None = None
+    violations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -140,16 +142,17 @@ class Synthesis:
 
     def problems(self) -> list[str]:
         """Where the design does not fit the part or misses a clock."""
-        found = [
+        large = [
             f"{kind.value}: {count.used:.10g} of {count.available:.10g}"
             for kind, count in self.resources.items()
             if count.share is not None and count.share > 1
         ]
-        return found + [
+        slow = [
             f"clock {clock.name}: needs {clock.achieved_ns:.3f} ns, {clock.target_ns:g} ns asked"
             for clock in self.clocks
             if clock.missed
         ]
+        return [*large, *slow, *(f"clock {violation}" for violation in self.violations)]
 
     def metrics(self) -> list[Metric]:
         """Every number with what it is worth, see `_metrics`."""

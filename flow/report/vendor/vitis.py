@@ -17,6 +17,7 @@ from flow.report.vendor.synthesis import Clock, Count, Cycles, Module, Resource,
 from flow.report.vendor.tables import Table, borders, read_table
 
 _MAX_XML = 16 << 20
+_MAX_DEPTH = 50
 _VERSION = r"\d{4}\.\d(\.\d)?"
 _RESOURCES = {
     "BRAM_18K": Resource.BRAM_18K,
@@ -71,12 +72,30 @@ def _xml(text: str, where: str) -> ET.Element:
         )
     if re.search(r"<!(?!--)", text):
         raise Damaged(f"{where}: holds a document type or a CDATA section, which no report does")
-    if re.search(r"(<[^/!?>][^>]*>\s*){200}", text):
-        raise Damaged(f"{where}: is nested deeper than any report")
     try:
-        return ET.fromstring(text)
+        parser = ET.XMLParser(target=_Shallow(where))
+        parser.feed(text)
+        return parser.close()
     except (ET.ParseError, ValueError) as error:
         raise cut(where, f"not well-formed: {error}") from error
+
+
+class _Shallow(ET.TreeBuilder):
+    """Refuses what is nested deeper than any report, before it is built."""
+
+    def __init__(self, where: str):
+        super().__init__()
+        self._where, self._depth = where, 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise Damaged(f"{self._where}: is nested deeper than any report")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ET.Element:
+        self._depth -= 1
+        return super().end(tag)
 
 
 def _text(root: ET.Element, path: str, where: str) -> str:

@@ -227,8 +227,8 @@ def read_timing(text: str, where: str) -> Synthesis:
         if name not in found:
             raise cut(where, f"section {name!r} is not there")
     worst = _rows(found["Design Timing Summary"], f"{where}: Design Timing Summary")
-    if len(worst) != 1:
-        raise Damaged(f"{where}: Design Timing Summary must have one row")
+    if len(worst) != 1 or len(worst[0]) != 12:
+        raise Damaged(f"{where}: Design Timing Summary must have one row of 12 numbers")
     if "Clock Summary" not in found or worst[0][0] == "NA":
         note = "no clock is constrained: the tool did not say how fast this is"
         return replace(base, notes=(note,))
@@ -248,11 +248,15 @@ def read_timing(text: str, where: str) -> Synthesis:
     total = real(worst[0][0], f"{where}: WNS", negative=True)
     if known and not total <= min(known) + 0.0005:
         raise Damaged(f"{where}: a clock has less slack than the design")
-    notes: tuple[str, ...] = ()
-    if known and total < min(known) - 0.0005:
-        notes = (f"worst slack {total:g} ns is between two clocks, or a path to a pin",)
+    violations = []
+    if total < 0 and not any(clock.missed for clock in clocks):
+        violations.append(f"setup between clocks or to pins: slack {total:g} ns")
+    for name, at in (("hold", 4), ("pulse width", 8)):
+        slack = real(worst[0][at], f"{where}: {name} slack", negative=True)
+        if slack < 0:
+            violations.append(f"{name}: slack {slack:g} ns")
     device = f"{base.part}{_speed(header)}"
-    return replace(base, part=device, clocks=clocks, notes=notes)
+    return replace(base, part=device, clocks=clocks, violations=tuple(violations))
 
 
 def _speed(header: dict[str, str]) -> str:

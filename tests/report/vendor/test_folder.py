@@ -149,6 +149,14 @@ def test_which_module_is_the_whole(tmp_path: Path) -> None:
     assert read_folder(project).stages[0].latency == Cycles(71, 71)
 
 
+def test_the_report_of_all_modules_alone(tmp_path: Path) -> None:
+    """Vitis HLS writes csynth.xml beside that of the top function; here it is all there is."""
+    shutil.copy(DATA / "ravel/final_f12_csynth.xml", tmp_path / "csynth.xml")
+    assert read_folder(tmp_path).stages[0].design == "final_f12"
+    shutil.copy(DATA / "ravel/final_f12_csynth.xml", tmp_path)
+    assert read_folder(tmp_path).stages[0].files == ("final_f12_csynth.xml",)
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "none")
     assert "holds no report that is read" in refused(tmp_path)

@@ -136,6 +136,25 @@ def test_vivado_timing() -> None:
     )
 
 
+def test_hold_and_paths_between_clocks_count() -> None:
+    """The period of each clock is met, and the design still does not work."""
+    timing = text("ravel/timing.rpt")
+    row = "\n      0.731        0.000                      0                54716        0.007 "
+    assert timing.count(row) == 1
+    assert parsed("ravel/timing.rpt").problems() == []
+    hold = timing.replace(row, row.replace(" 0.007", "-0.007"))
+    assert parsed("ravel/timing.rpt", hold.encode()).problems() == ["clock hold: slack -0.007 ns"]
+    between = timing.replace(row, row.replace(" 0.731", "-0.031"))
+    found = parsed("ravel/timing.rpt", between.encode())
+    assert found.problems() == ["clock setup between clocks or to pins: slack -0.031 ns"]
+    name = "edalize/picorv32_wrap_0_1.sta.rpt"
+    assert len(parsed(name).problems()) == 1
+    slow = text(name).replace(
+        "Worst-case Slack ; -1.886 ; 0.019 ", "Worst-case Slack ; -1.886 ; -0.02 "
+    )
+    assert parsed(name, slow.encode("latin-1")).problems()[1] == "clock hold: slack -0.02 ns"
+
+
 def test_a_timing_report_of_an_unknown_stage_is_refused() -> None:
     name = "edalize/top_timing_summary_routed.rpt.gz"
     unnamed = text(name).replace("top_timing_summary_routed.rpt", "timing.rpt")
@@ -317,6 +336,7 @@ def test_a_tool_that_stopped_is_said_to_have() -> None:
     [
         '<!DOCTYPE profile [<!ENTITY a "aaaaaaaaaa">]><profile>&a;</profile>',
         "<a>" * 100_000,
+        "<a>x" * 1_000_000,
         "<profile>" + "<a>" * 100_000 + "</a>" * 100_000 + "</profile>",
         '<?xml version="1.0" encoding="utf-16"?><profile/>',
         "<profile></profile>",
