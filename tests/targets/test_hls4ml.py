@@ -362,13 +362,16 @@ def test_reuse_factors_are_hls4ml_s_own() -> None:
 # Vendor tools ---------------------------------------------------------------------------------
 
 
-def fake_tool(folder: Path, name: str, status: int, clock: str = "10.00") -> None:
+def fake_tool(
+    folder: Path, name: str, status: int, clock: str = "10.00", reached: str = "4.049"
+) -> None:
     """A program that writes its arguments and its folder, as a vendor tool would be called, and
     leaves a report: a real one's numbers under our design's name; no report without a clock."""
     script = folder / name
     reports = "dut_prj/solution1/syn/report"
     report = (VENDOR / "hls4ml" / "myproject_csynth.xml").read_text()
     report = report.replace(">myproject<", ">dut<").replace(">5.00<", f">{clock}<")
+    report = report.replace(">4.049<", f">{reached}<")
     (folder / "report.xml").write_text(report)
     leave = f"mkdir -p {reports} && cp '{folder}/report.xml' {reports}/dut_csynth.xml\n"
     script.write_text(
@@ -419,6 +422,10 @@ def test_synthesis_runs_the_vendor_s_tool(
         (tmp_path / f"c{clock}" / "project").mkdir(parents=True)
         with pytest.raises(ToolFailed, match=message):
             Hls4ml().with_options({"backend": backend})._run_synthesis(tmp_path / f"c{clock}")
+    fake_tool(tools, program, 0, reached="14.049")
+    (tmp_path / "slow" / "project").mkdir(parents=True)
+    (warning,) = Hls4ml().with_options({"backend": backend})._run_synthesis(tmp_path / "slow")
+    assert warning.endswith("clock ap_clk: needs 14.049 ns, 10 ns asked")
     if backend == "Vitis":
         check_reports_against(artifact, tmp_path)
 

@@ -133,9 +133,10 @@ def _classify(path: Path) -> tuple[dict[Path, Form], dict[str, str]]:
             known[file] = form
         elif form is not None:
             refused[_where(path, file)] = form.refused
-    if any(form.name == "C synthesis" for form in known.values()):
-        refused = {k: v for k, v in refused.items() if not k.endswith("csynth.rpt")}
-    return known, refused
+    # What a report that is read says too needs no mention.
+    said = ["csynth.rpt"] if any(form.name == "C synthesis" for form in known.values()) else []
+    said += [".summary"] if any(form.name == "fitter" for form in known.values()) else []
+    return known, {k: v for k, v in refused.items() if not k.endswith(tuple(said))}
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -197,7 +198,7 @@ def _solution(file: Path) -> Path:
 def _app_top(solution: Path) -> str | None:
     """What the project of a solution calls its top function."""
     for app in (*solution.parent.glob("*hls.app"), *solution.glob("*hls.app")):
-        found = re.search(r'\btop="(\w+)"', read_text(app))
+        found = None if app.is_symlink() else re.search(r'\btop="(\w+)"', read_text(app))
         if found:
             return found[1]
     return None
@@ -376,7 +377,8 @@ def _check_sources(path: Path, known: Iterable[Path], stages: list[Synthesis]) -
     """Raises UsageError where the C sources in the folder were changed after C synthesis; gives a
     note where their times say nothing, because they are those of a copy."""
     synthesized = [file for file in known if file.name.endswith(("csynth.xml", "csynth.rpt"))]
-    sources = sorted(path.glob("firmware/**/*.[ch]*")) if path.is_dir() else []
+    places = ("firmware/**/*.[ch]*", "project/firmware/**/*.[ch]*")
+    sources = [file for place in places if path.is_dir() for file in sorted(path.glob(place))]
     if not synthesized or not sources:
         return ""
     reported = max(file.stat().st_mtime for file in synthesized)

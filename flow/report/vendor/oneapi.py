@@ -174,8 +174,8 @@ FORMS = (
     ),
     Form(
         "report of Catapult",
-        lambda _, head: "Catapult" in head[:400] and "Report" in head[:400],
+        lambda name, _: name.rpartition("/")[2] == "rtl.rpt",
         None,
-        "there is no real file to test a reader with; its Vivado run's reports are read",
+        "there is no real file of Catapult to test a reader with; its Vivado run's are read",
     ),
 )

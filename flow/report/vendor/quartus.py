@@ -185,10 +185,8 @@ FORMS = (
     ),
     Form(
         "report of Quartus",
-        lambda _, head: (
-            re.match(r"(Analysis & Synthesis|Power Analyzer|Flow) report for", head) is not None
-        ),
+        lambda name, _: name.endswith((".pow.rpt", ".map.rpt", ".syn.rpt")),
         None,
-        "only the fitter's and the timing analyzer's are",
+        "of Quartus only the fitter's and the timing analyzer's are",
     ),
 )

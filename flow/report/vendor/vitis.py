@@ -311,7 +311,7 @@ FORMS = (
         "C synthesis as text of Vitis HLS",
         lambda name, head: "== Vitis HLS Report for '" in head or "== Vitis HLS Report:" in head,
         None,
-        "its csynth.xml beside it says the same and is read",
+        "give the csynth.xml that the tool wrote beside it",
     ),
     Form(
         "co-simulation",

@@ -170,8 +170,24 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 def test_forms_without_a_reader_are_named(tmp_path: Path) -> None:
     shutil.copy(DATA / "ravel/utilization.rpt", tmp_path)
     (tmp_path / "p.pow.rpt").write_text("Power Analyzer report for p\n")
-    notes = read_folder(tmp_path).notes
-    assert notes == ("p.pow.rpt is not read: only the fitter's and the timing analyzer's are",)
+    (note,) = read_folder(tmp_path).notes
+    assert note.startswith("p.pow.rpt is not read: of Quartus only the fitter's and")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("lib/report_data.js", "no real file to test a reader with; run Quartus on its project"),
+        ("rtl.rpt", "no real file of Catapult"),
+        ("dut_csynth.rpt", "give the csynth.xml that the tool wrote beside it"),
+        ("p.sta.summary", "give the whole report"),
+    ],
+)
+def test_forms_without_a_reader_are_refused(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    head = "\n== Vitis HLS Report for 'dut'\n" if "csynth" in name else "anything\n"
+    (tmp_path / name).write_text(head)
+    assert says in refused(tmp_path)
 
 
 def test_a_cut_report_is_named(tmp_path: Path) -> None:
