@@ -12,7 +12,8 @@ import pytest
 
 from flow.errors import DoesNotFit, UsageError
 from flow.report.vendor import folder as module
-from flow.report.vendor.folder import read_folder, same_part
+from flow.report.vendor.folder import read_folder
+from flow.report.vendor.joining import same_part
 from flow.report.vendor.synthesis import Clock, Count, Cycles, Resource, Stage
 from flow.synthesis_report import report_synthesis
 from tests.report.vendor.support import DATA, content, hls4ml_project, ravel_project
