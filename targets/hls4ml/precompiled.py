@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -61,8 +62,7 @@ def _made(
         header.write_text(text)
         made = ["-o", f"{header}.gch", "-MD", "-MF", str(part / "depends")]
         run([str(gxx), *flags, "-x", "c++-header", str(header), *made], project, part / "log")
-        words = (part / "depends").read_text().replace("\\\n", " ").split()
-        used = sorted({word for word in words if word.startswith("/") and str(part) not in word})
+        used = [name for name in _depends(part / "depends") if not name.startswith(str(part))]
         names = "\n".join([str(gxx.resolve()), *used])
         folder = home / _stamped(key, names)
         try:
@@ -76,6 +76,12 @@ def _made(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder / _NAME
+
+
+def _depends(rule: Path) -> list[str]:
+    """The files with absolute names in a make rule that g++ wrote."""
+    words = re.split(r"(?<!\\)\s+", rule.read_text().replace("\\\n", " "))
+    return sorted({name for word in words if (name := word.replace("\\ ", " ")).startswith("/")})
 
 
 def _cache() -> Path:

@@ -26,7 +26,7 @@ unsigned long sum(const std::vector<number> &of) {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of one source and one header, with a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
     types = tmp_path / "project" / "firmware" / "types"
     types.mkdir(parents=True)
     write_width(types.parents[1], "short", 3)
@@ -68,7 +68,7 @@ def test_the_object_file_is_the_same_and_the_next_project_uses_what_is_there(
 
 def test_another_header_is_another_one(project: Path, tmp_path: Path) -> None:
     """One of the project, and one of the system."""
-    system = tmp_path / "system"
+    system = tmp_path / "of the system"
     system.mkdir()
     (system / "system.h").write_text("int old;\n")
     text = f'#include "{system}/system.h"\n'
