@@ -77,8 +77,8 @@ bench: $(VENV)/.ready ## [SUITE=tflite] performance figures against peers in the
 	  $(VENV)/bin/python -W ignore -m tests.bench.interpreter && \
 	  $(VENV)/bin/python -m tests.bench.compile_time
 
-figures: $(VENV)/.ready ## accuracy of the shipped models, 3 seeds, into reports/baseline
-	@$(VENV)/bin/python -m tests.bench.accuracy
+figures: $(VENV)/.ready ## [MODEL=…] accuracy of the shipped models, 3 seeds, into reports/baseline
+	@$(VENV)/bin/python -m tests.bench.accuracy $${MODEL:+"$$MODEL"}
 
 experiment: $(VENV)/.ready ## NAME=daq_vs_ste: a rule or format over paired seeds, into reports/baseline
 	@$(BITWRIGHT) experiment "$$NAME" $(JSON_FLAG)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flow import oracle
 from flow.artifact import MANIFEST, locked, read_manifest, staged, write_json, write_manifest
 from flow.errors import Mismatch, Unsupported, UsageError
+from flow.features_snippet import FrontEnd
 from flow.graph import MAX_TEXT, Graph
 from flow.host import write_host
 from flow.host_snippet import Host
@@ -92,7 +93,8 @@ class Ran:
 
 
 def run_artifact(folder: Path, array: Path) -> Ran:
-    """Run a compiled artifact on a user's array: floats are quantized, integers are codes already.
+    """Run a compiled artifact on a user's array: floats are quantized, integers are codes already;
+    or on a .wav file, where the network takes sound.
 
     Raises:
         UsageError: no artifact, no array, or a shape that does not fit.
@@ -111,7 +113,7 @@ def run_artifact(folder: Path, array: Path) -> Ran:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UsageError(f"{folder} is damaged: {error!r}; compile again") from error
     target = make_target(name).with_options(options)
-    x = read_array(array)
+    x = _heard(host, array) if array.suffix.lower() == ".wav" else read_array(array)
     integers = x.dtype.kind in "iub"
     shape = graph.input.shape if integers else host.shape
     x = x[None] if x.shape == shape else x
@@ -125,6 +127,17 @@ def run_artifact(folder: Path, array: Path) -> Ran:
     same = agreement(expected, outputs)
     report = Report("run", model, name, folder, same, {}, [], [])
     return Ran(report, outputs, host.dequantize(outputs))
+
+
+def _heard(host: Host, sound: Path) -> NDArray[np.float32]:
+    """The inputs that a .wav file gives. Raises UsageError."""
+    settings = host.constants.get("features")
+    if settings is None:
+        raise UsageError(f"{sound}: this artifact's network takes no sound; give a .npy array")
+    try:
+        return FrontEnd(**settings).wav(sound).reshape(-1, *host.shape)
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _codes(array: Path, x: NDArray[Any]) -> IntArray:
@@ -303,6 +316,8 @@ def _given_data(plan: Plan, data: Path | None) -> Labelled | None:
                 f"{plan.request.model} brings no data; give DATA=folder, .npz or .csv with labels"
             )
         return None
+    if plan.recipe is not None:
+        plan.recipe.require_classes()
     shape, output = plan.ends
     labelled = read_labelled(data, shape)
     classes, low, high = int(np.prod(output)), labelled.y.min(), labelled.y.max()

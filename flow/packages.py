@@ -25,6 +25,7 @@ PACKAGES = {
         Package("torch", "training", "pip install 'bitwright[train]'"),
         Package("brevitas", "training", "pip install 'bitwright[train]'"),
         Package("scikit-learn", "the digits data", "pip install 'bitwright[train]'"),
+        Package("pillow", "reading pictures", "pip install 'bitwright[images]'"),
         Package("qonnx", "training, TOOL=qonnx", "pip install 'bitwright[runtimes]'"),
         Package("matplotlib", "make pareto's plot", "pip install 'bitwright[train]'"),
         Package("onnxruntime", "make float-check", "pip install 'bitwright[runtimes]'"),

@@ -7,7 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ class Source:
             raise UsageError(
                 f"DATA={self.request.data}: untrained=true takes no data; leave it out"
             )
-        return load(recipe.data, recipe.input_shape, self.request.data)
+        recipe.require_classes()
+        return load(recipe.data, recipe.input_shape, self.request.data, recipe.front_end)
 
     @cached_property
     def reference(self) -> Reference | None:
@@ -136,7 +137,10 @@ class Source:
     @cached_property
     def imported(self) -> Imported:
         """The integer graph with the host's parts."""
-        return import_qonnx(self.file, self.name, self.quantizer)
+        imported = import_qonnx(self.file, self.name, self.quantizer)
+        if self.recipe is None or self.recipe.front_end is None:
+            return imported
+        return replace(imported, head=replace(imported.head, front_end=self.recipe.front_end))
 
     @cached_property
     def host(self) -> Host:
@@ -173,6 +177,7 @@ class Plan(Source):
             "target": self.request.target,
             "options": self.target.options(),
             "input": self.request.options.get("input"),
+            "features": self.host.constants.get("features"),
             "versions": {"bitwright": __version__, **versions, **programs},
             "source": source_digest(),
         }
@@ -263,11 +268,11 @@ def _matrices(recipe: Recipe) -> dict[str, Matrix]:
     shapes[recipes.INPUT] = recipe.input_shape
     found = {}
     for layer in recipe.layers:
-        if isinstance(layer, recipes.Dense | recipes.Conv):
-            convolved = isinstance(layer, recipes.Conv)
-            taps = layer.kernel**2 if isinstance(layer, recipes.Conv) else 1
-            given = shapes[recipe.sources(layer)[0]]
-            found[layer.name] = Matrix(given[0] * taps, shapes[layer.name][0], convolved)
+        if isinstance(layer, recipes.Weighted):
+            # A depthwise convolution's too: hls4ml reckons it, or writes it, as a full one.
+            inputs = shapes[recipe.sources(layer)[0]][0] * recipes.taps(layer)
+            convolved = not isinstance(layer, recipes.Dense)
+            found[layer.name] = Matrix(inputs, shapes[layer.name][0], convolved)
     return found
 
 

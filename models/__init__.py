@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from flow.qat.recipe import Recipe
 
 
+def _ad_autoencoder() -> Recipe:
+    from models.ad_autoencoder import RECIPE
+
+    return RECIPE
+
+
 def _digits_mlp() -> Recipe:
     from models.digits_mlp import RECIPE
 
@@ -33,8 +39,20 @@ def _digits_resnet() -> Recipe:
     return RECIPE
 
 
+def _ic_resnet8() -> Recipe:
+    from models.ic_resnet8 import RECIPE
+
+    return RECIPE
+
+
 def _jet_mlp() -> Recipe:
     from models.jet_mlp import RECIPE
+
+    return RECIPE
+
+
+def _kws_dscnn() -> Recipe:
+    from models.kws_dscnn import RECIPE
 
     return RECIPE
 
@@ -51,12 +69,22 @@ def _mnist_cnn() -> Recipe:
     return RECIPE
 
 
+def _vww_mobilenet() -> Recipe:
+    from models.vww_mobilenet import RECIPE
+
+    return RECIPE
+
+
 MODELS: dict[str, Callable[[], Recipe]] = {
+    "ad_autoencoder": _ad_autoencoder,
     "digits_bnn": _digits_bnn,
     "digits_cnn": _digits_cnn,
     "digits_mlp": _digits_mlp,
     "digits_resnet": _digits_resnet,
+    "ic_resnet8": _ic_resnet8,
     "jet_mlp": _jet_mlp,
+    "kws_dscnn": _kws_dscnn,
     "mnist_bnn": _mnist_bnn,
     "mnist_cnn": _mnist_cnn,
+    "vww_mobilenet": _vww_mobilenet,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 
+from flow.features_snippet import FrontEnd
 from flow.graph import Graph
 from flow.qtype import QType
 from flow.requant import Rounding
@@ -51,7 +52,7 @@ class HostInput:
     clamp(round(x / scale + zero_point)); a bipolar input is +1 where x >= 0, else -1.
 
     `shape` is the input's own, without the batch; after the zero-point is added inside the rounding
-    (QONNX) or after it (`zero_inside` False: QDQ files).
+    (QONNX) or after it (`zero_inside` False: QDQ files). `front_end` makes the input of sound.
     """
 
     shape: tuple[int, ...]
@@ -62,6 +63,7 @@ class HostInput:
     rounding: Rounding
     qtype: QType
     bipolar: bool = False
+    front_end: FrontEnd | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from brevitas.core.bit_width import BitWidthParameter
 from brevitas.nn import QuantConv2d, QuantLinear
 from torch import Tensor, nn
 
-from flow.qat.recipe import Recipe, Weighted
+from flow.qat.recipe import Depthwise, Recipe, Weighted, taps
 from flow.qat.result import LayerCost
 
 
@@ -84,7 +84,7 @@ def _uniform(recipe: Recipe) -> float:
         bits[layer.name] = row.act or bits[source]
         if isinstance(layer, Weighted):
             assert row.weight is not None
-            window = getattr(layer, "kernel", 1) ** 2
-            products = prod(row.output_shape) * shapes[source][0] * window
+            channels = 1 if isinstance(layer, Depthwise) else shapes[source][0]
+            products = prod(row.output_shape) * channels * taps(layer)
             total += products * row.weight * bits[source]
     return total

@@ -3,10 +3,14 @@
 * `digits`: scikit-learn's copy of the UCI optical recognition of handwritten digits (1,797 images
   of 8x8 pixels, values 0 to 16), split 1,400/397, stratified, seed 0.
 * `mnist`: the usual four idx files, with their own split of 60,000/10,000 (LeCun, Cortes, Burges).
+* `fsdd`: the Free Spoken Digit Dataset (3,000 recordings by 6 speakers at 8 kHz; Z. Jackson and
+  others, CC BY-SA 4.0), with its own split: index 0 to 4 of each speaker and digit is for testing.
+* `cifar10`: its binary version with its own split of 50,000/10,000 (A. Krizhevsky, 2009).
+* `vww`: visual wake words (arXiv:1906.05721), 96x96 pictures with a person or without.
 * `jets`: OpenML 42468, `hls4ml_lhc_jets_hlf` (830,000 simulated jets, 16 features, 5 classes),
   split 80/20 with seed 42, as in hls4ml's tutorials (Duarte et al., arXiv:1804.06913).
 
-`mnist` and `jets` are read from files: from the folder that is given, else from the folder of that
+All but `digits` are read from files: from the folder that is given, else from the folder of that
 name in $BITWRIGHT_DATA, in ../shared/data, or in the user's cache.
 """
 
@@ -15,13 +19,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UsageError
+from flow.features_snippet import FrontEnd
 from flow.options import unknown_name
 
 FloatArray = NDArray[np.float32]
@@ -36,7 +41,10 @@ _JETS_BYTES = 1 << 30
 class Split:
     """Samples x (n, *input_shape) float32 and labels y (n,) int64, for training and for testing.
 
-    `image_shape` is the (C, H, W) as which a sample can be seen, None where it is not an image.
+    `image_shape` is the (C, H, W) as which a sample can be seen, None where it is not an image; of
+    `sound` it is (1, frames, numbers of a frame). `held_out` marks the training samples (n,) by
+    which the epoch is chosen whose weights are kept, and which are fitted to in none; None leaves
+    the choice to the training.
     """
 
     train_x: FloatArray
@@ -44,31 +52,44 @@ class Split:
     test_x: FloatArray
     test_y: IntArray
     image_shape: tuple[int, int, int] | None = None
+    sound: bool = False
+    held_out: NDArray[np.bool_] | None = None
 
     def digest(self) -> str:
         """sha256 over all samples and labels, hex."""
         hashed = hashlib.sha256()
         for array in (self.train_x, self.train_y, self.test_x, self.test_y):
             hashed.update(np.ascontiguousarray(array).data)
+        if self.held_out is not None:
+            hashed.update(np.ascontiguousarray(self.held_out).data)
         return hashed.hexdigest()
 
 
-def load(name: str, input_shape: tuple[int, ...], folder: Path | None = None) -> Split:
-    """The named data set, each sample reshaped to `input_shape`; its files are in `folder`.
+def load(
+    name: str,
+    input_shape: tuple[int, ...],
+    folder: Path | None = None,
+    front_end: FrontEnd | None = None,
+) -> Split:
+    """The named data set, each sample reshaped to `input_shape`; its files are in `folder`. Sound
+    becomes numbers by `front_end`.
 
     Raises:
         UsageError: no data set has that name, its files are not there (the message says how to get
             them) or are damaged.
     """
-    if name not in _LOADERS:
-        raise unknown_name("data set", name, _LOADERS)
-    split = _LOADERS[name](folder)
-    return Split(
-        split.train_x.reshape(-1, *input_shape),
-        split.train_y,
-        split.test_x.reshape(-1, *input_shape),
-        split.test_y,
-        split.image_shape,
+    if name in _SOUND:
+        if front_end is None:
+            raise UsageError(f"data set {name!r} is sound: the recipe must have a front_end")
+        split = _SOUND[name](folder, front_end)
+    elif name in _LOADERS:
+        split = _LOADERS[name](folder)
+    else:
+        raise unknown_name("data set", name, (*_LOADERS, *_SOUND))
+    return replace(
+        split,
+        train_x=split.train_x.reshape(-1, *input_shape),
+        test_x=split.test_x.reshape(-1, *input_shape),
     )
 
 
@@ -79,6 +100,16 @@ def places(name: str, given: Path | None) -> tuple[Path, ...]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitwright" / name
     home = os.environ.get(FOLDER)
     return ((Path(home) if home else Path("../shared/data")) / name, cache)
+
+
+def missing(name: str, what: str, looked: tuple[Path, ...], how: str) -> UsageError:
+    """The error for a data set that is nowhere: `what` was looked for, `how` to get it."""
+    return UsageError(
+        f"the data set {name} is not here (looked for {what} in "
+        f"{', '.join(str(p) for p in looked)}). Get it: {how} and give DATA=folder, or put it in "
+        f"$BITWRIGHT_DATA/{name}. To see the hardware alone, build the model with seeded random "
+        f'weights: OPTS="untrained=true"'
+    )
 
 
 def _digits(given: Path | None) -> Split:
@@ -120,13 +151,11 @@ def _jets(given: Path | None) -> Split:
     looked = places("jets", given)
     found = [folder / JETS_FILE for folder in looked if (folder / JETS_FILE).is_file()]
     if not found:
-        raise UsageError(
-            f"the data set jets is not here (looked for {JETS_FILE} in "
-            f"{', '.join(str(p) for p in looked)}). Get it: download the ARFF file of OpenML data "
-            f"set 42468 (https://www.openml.org/d/42468) under this name and give DATA=folder, or "
-            f"put it in $BITWRIGHT_DATA/jets. To see the hardware alone, build the model with "
-            f'seeded random weights: OPTS="untrained=true"'
+        how = (
+            "download the ARFF file of OpenML data set 42468 (https://www.openml.org/d/42468) "
+            "under this name"
         )
+        raise missing("jets", JETS_FILE, looked, how)
     (path, *_) = found
     if path.stat().st_size > _JETS_BYTES:
         raise UsageError(f"{path}: more than {_JETS_BYTES >> 30} GiB are not read")
@@ -150,8 +179,29 @@ def _jets(given: Path | None) -> Split:
     return Split(train_x, train_y, test_x, test_y)
 
 
+def _cifar10(given: Path | None) -> Split:
+    from flow.qat.images import cifar10
+
+    return cifar10(places("cifar10", given))
+
+
+def _vww(given: Path | None) -> Split:
+    from flow.qat.images import people
+
+    return people(places("vww", given))
+
+
+def _fsdd(given: Path | None, front_end: FrontEnd) -> Split:
+    from flow.qat.sound import spoken_digits
+
+    return spoken_digits(places("fsdd", given), front_end)
+
+
+_SOUND: dict[str, Callable[[Path | None, FrontEnd], Split]] = {"fsdd": _fsdd}
 _LOADERS: dict[str, Callable[[Path | None], Split]] = {
     "digits": _digits,
     "mnist": _mnist,
     "jets": _jets,
+    "cifar10": _cifar10,
+    "vww": _vww,
 }

@@ -139,7 +139,7 @@ def _node_name(node: onnx.NodeProto, taken: set[str]) -> str:
 def _reference(fixed: Network, recipe: Recipe, split: Split) -> bytes:
     outputs = []
     body: Network | None = None
-    for x in torch.split(torch.from_numpy(split.test_x), CHUNK):
+    for x in torch.split(torch.from_numpy(split.test_x), recipe.at_once(CHUNK)):
         codes, scale = input_codes(fixed, x)
         if body is None:
             body = copy.deepcopy(fixed).double()

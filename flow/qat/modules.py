@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    """(x - mean) * gain, per feature: done on the host, before the first quantizer."""
+    """(x - mean) * gain, per feature: done on the host, before the first quantizer.
+
+    A feature is a place of the last axis: of flat samples each number, of sound each coefficient,
+    in all frames the same.
+    """
 
     mean: Tensor
     gain: Tensor
@@ -22,9 +26,10 @@ class Standardize(nn.Module):
     @classmethod
     def of(cls, x: Tensor) -> Self:
         """From samples (n, *shape) float32; a feature that never changes is only shifted."""
-        deviation = x.double().std(0, correction=0)
+        features = x.double().reshape(-1, x.shape[-1])
+        deviation = features.std(0, correction=0)
         gain = torch.where(deviation > 0, 1 / deviation, torch.ones_like(deviation))
-        return cls(x.double().mean(0).float(), gain.float())
+        return cls(features.mean(0).float(), gain.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as x (n, *shape)."""

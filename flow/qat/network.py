@@ -27,6 +27,7 @@ from flow.qat.recipe import (
     Add,
     Conv,
     Dense,
+    Depthwise,
     Flatten,
     GlobalPool,
     Layer,
@@ -133,7 +134,7 @@ def float_network(recipe: Recipe, standardize: Standardize | None = None) -> Net
         network.append(layer.name, layer.name, module, *sources)
         for owner in _ending(recipe, layer):
             if isinstance(owner, Weighted):
-                norm = nn.BatchNorm2d if isinstance(owner, Conv) else nn.BatchNorm1d
+                norm = nn.BatchNorm1d if isinstance(owner, Dense) else nn.BatchNorm2d
                 made = norm(row.output_shape[0])
                 network.append(layer.name, _norm_name(owner.name), made, layer.name)
             act = _float_act(recipe, owner)
@@ -148,7 +149,8 @@ def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
     Args:
         twin: what `float_network(recipe)` made, trained; it is not changed.
         x: (n, *recipe.input_shape), samples from which the input's and activations' ranges come;
-            the first CALIBRATION of them are used, and all of them for the input's.
+            the first CALIBRATION of them (of large networks fewer) are used, and all of them for
+            the input's.
 
     Returns:
         A network with the same input and output as the twin.
@@ -160,7 +162,7 @@ def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
     standardize = getattr(merged, STANDARDIZE, None)
     network: Any = Network()
     with torch.no_grad():
-        outputs = merged.values(x[:CALIBRATION])
+        outputs = merged.values(x[: recipe.at_once(CALIBRATION)])
         start = x if standardize is None else standardize(x)
         _begin(network, recipe, standardize, input_quantizer(recipe.inputs, start))
         for layer in recipe.layers:
@@ -205,7 +207,8 @@ def merge_batchnorm(recipe: Recipe, twin: Network) -> Network:
         # float64, so that merging adds no error beyond one final rounding.
         gain = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
         weight = module.weight.detach().double()
-        fused: Any = _float_layer(layer, module.weight.shape[1], bias=True)
+        width = module.in_features if isinstance(layer, Dense) else module.in_channels
+        fused: Any = _float_layer(layer, width, bias=True)
         with torch.no_grad():
             fused.weight.copy_(weight * gain.reshape(-1, *[1] * (weight.ndim - 1)))
             fused.bias.copy_(norm.bias.double() - norm.running_mean.double() * gain)
@@ -350,13 +353,21 @@ def _float_act(recipe: Recipe, layer: Layer) -> nn.Module | None:
 
 def _rectified(layer: Layer) -> bool:
     """Whether the layer's own quantizer stands behind a ReLU."""
-    return isinstance(layer, Dense | Add) or (isinstance(layer, Conv) and layer.relu)
+    return isinstance(layer, Dense | Depthwise | Add) or (isinstance(layer, Conv) and layer.relu)
 
 
-def _float_layer(layer: Dense | Conv, width: int, bias: bool) -> nn.Linear | nn.Conv2d:
+def _float_layer(layer: Weighted, width: int, bias: bool) -> nn.Linear | nn.Conv2d:
     if isinstance(layer, Dense):
         return nn.Linear(width, layer.features, bias=bias)
-    return nn.Conv2d(width, layer.channels, layer.kernel, layer.stride, layer.padding, bias=bias)
+    return nn.Conv2d(
+        width,
+        layer.channels if isinstance(layer, Conv) else width,
+        layer.kernel,
+        layer.stride,
+        layer.padding,
+        groups=width if isinstance(layer, Depthwise) else 1,
+        bias=bias,
+    )
 
 
 def _plain_layer(layer: Add | MaxPool | GlobalPool | Flatten) -> nn.Module:
@@ -369,7 +380,7 @@ def _plain_layer(layer: Add | MaxPool | GlobalPool | Flatten) -> nn.Module:
     return nn.Flatten()
 
 
-def _quantized_layer(recipe: Recipe, layer: Dense | Conv, source: Any) -> nn.Module:
+def _quantized_layer(recipe: Recipe, layer: Weighted, source: Any) -> nn.Module:
     settings = weight_settings(recipe.weights(layer.name), source.weight)
     settings |= {
         "bias": source.bias is not None,
@@ -386,6 +397,7 @@ def _quantized_layer(recipe: Recipe, layer: Dense | Conv, source: Any) -> nn.Mod
             source.kernel_size,
             stride=source.stride,
             padding=source.padding,
+            groups=source.groups,
             **settings,
         )
     with torch.no_grad():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flow.errors import UsageError
+from flow.features_snippet import FrontEnd
 from flow.options import (
     option_types,
     parse_value,
@@ -35,18 +36,32 @@ class Dense:
     features: int
 
 
+Extent = int | tuple[int, int]  # (height, width), or one number for both
+
+
 @dataclass(frozen=True)
 class Conv:
-    """2-D convolution with bias and a square kernel, followed by a quantized ReLU, or, without
-    `relu`, by a signed quantizer. Its input is the layer `source`, None for the one before it."""
+    """2-D convolution with bias, followed by a quantized ReLU, or, without `relu`, by a signed
+    quantizer. Its input is the layer `source`, None for the one before it."""
 
     name: str
     channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
+    kernel: Extent
+    stride: Extent = 1
+    padding: Extent = 0
     relu: bool = True
     source: str | None = None
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """2-D convolution with bias of every channel by a filter of its own, followed by a quantized
+    ReLU."""
+
+    name: str
+    kernel: Extent
+    stride: Extent = 1
+    padding: Extent = 0
 
 
 @dataclass(frozen=True)
@@ -80,10 +95,13 @@ class Flatten:
     name: str
 
 
-Layer = Dense | Conv | Add | MaxPool | GlobalPool | Flatten
-Weighted = Dense | Conv
-Quantized = Dense | Conv | Add | GlobalPool  # their outputs get a quantizer of their own
+Layer = Dense | Conv | Depthwise | Add | MaxPool | GlobalPool | Flatten
+Weighted = Dense | Conv | Depthwise
+Quantized = (
+    Dense | Conv | Depthwise | Add | GlobalPool
+)  # their outputs get a quantizer of their own
 
+UNLABELLED = ("machines",)  # data sets without classes (ToyADMOS, DCASE 2020 task 2)
 INPUT = "input"  # what a layer's source is called that takes the network's input
 
 
@@ -99,6 +117,8 @@ class LayerBits:
     bias: int | None
     act: int | None
 
+
+_VALUES = 160_000_000  # outputs of layers that are held at a time; some modules hold them thrice
 
 # The bits of formats that leave no choice.
 _FORMAT_BITS = {Format.BINARY: 1, Format.TERNARY: 2}
@@ -122,14 +142,16 @@ class Recipe:
 
     `input_shape` is without the batch, (C, H, W) or (features,). With `standardize` every feature
     is shifted and scaled on the host to mean 0 and deviation 1 of the training data, and quantized
-    signed; without, inputs must not be negative unless their format is asymmetric. The numbers'
+    signed; without, inputs must not be negative unless their format is asymmetric. `front_end`
+    makes the inputs of sound, in training and on the host. The numbers'
     formats, `integer_bits`, `auto_scale`, `rule` and `ewgs_delta` are explained at
     `flow.qat.formats`; `rounding` is that of activations. With `bops_weight` w the
     bits of layers are learned: w times the network's bit operations, in those of the recipe's own
     bits, is added to the loss. `overrides` holds (layer, field, value)
     triples with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
-    scalings of training images, 0 for none. `untrained` takes seeded random weights and inputs
-    instead of training, where only the hardware matters: there is no accuracy then.
+    scalings of training images (of sounds: shifts, speed and noise), 0 for none. `untrained` takes
+    seeded random weights and inputs instead of training, where only the hardware matters: there is
+    no accuracy then.
     """
 
     name: str
@@ -161,6 +183,7 @@ class Recipe:
     untrained: bool = False
     seed: int = 0
     overrides: tuple[tuple[str, str, int | Format], ...] = ()
+    front_end: FrontEnd | None = None
 
     def __post_init__(self) -> None:
         _require_input(self.input_format, self.input_bits)
@@ -185,6 +208,13 @@ class Recipe:
         require_range("learning_rate", self.learning_rate, 1e-9, 10)
         require_range("augment", self.augment, 0, 4)
         require_range("seed", self.seed, 0, 2**32 - 1)
+        if self.front_end is not None:
+            made = (self.front_end.stack, self.front_end.width)
+            if math.prod(made) != math.prod(self.input_shape):
+                raise UsageError(
+                    f"model {self.name}: its front end makes inputs of {made[0]} frames of "
+                    f"{made[1]} numbers, which are not those of shape {self.input_shape}"
+                )
         weighted = {layer.name for layer in self.layers if isinstance(layer, Weighted)}
         quantized = {layer.name for layer in self.layers if isinstance(layer, Quantized)}
         for layer, field, value in self.overrides:
@@ -255,6 +285,20 @@ class Recipe:
             learned=self.bops_weight > 0 and form is Format.INTEGER,
         )
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the outputs are the inputs again, not scores of classes."""
+        return self.data in UNLABELLED
+
+    def require_classes(self) -> None:
+        """Raises UsageError where there are none: then nothing here trains or rates the model."""
+        if self.reconstructs:
+            raise UsageError(
+                f"model {self.name} gives its input again and has no classes: training and "
+                f"accuracy are for classes only. To see the hardware alone, build it with "
+                f'seeded random weights: OPTS="untrained=true"; `make run` gives its outputs'
+            )
+
     def keeps_norm(self, layer: str) -> bool:
         """Whether a layer's BatchNorm stays itself instead of going into weights and bias.
 
@@ -298,6 +342,8 @@ class Recipe:
                 return True
         if isinstance(layer, Conv):
             return not layer.relu
+        if isinstance(layer, Depthwise):
+            return False
         if isinstance(layer, Dense | Add):
             return last
         return self.signed(self.sources(layer)[0])
@@ -335,6 +381,10 @@ class Recipe:
             )
         return tuple(rows)
 
+    def at_once(self, most: int) -> int:
+        """How many samples, at most `most`, can be in memory with the outputs of all layers."""
+        return max(2, min(most, _VALUES // sum(math.prod(r.output_shape) for r in self.summary())))
+
     def to_json(self) -> dict[str, Any]:
         """Everything that decides the trained network, JSON-able."""
         fields = {f.name: show_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -342,6 +392,9 @@ class Recipe:
             {"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers
         ]
         fields["overrides"] = [[*key, show_value(value)] for *key, value in self.overrides]
+        del fields["front_end"]
+        if self.front_end is not None:
+            fields["front_end"] = self.front_end.to_json()
         return fields
 
     def digest(self) -> str:
@@ -354,6 +407,16 @@ class Recipe:
         deciding = {k: v for k, v in self.to_json().items() if k not in _QUANTIZED_ONLY}
         deciding["overrides"] = [row for row in deciding["overrides"] if row[1] == "act_format"]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def pair(extent: Extent) -> tuple[int, int]:
+    """(height, width)."""
+    return extent if isinstance(extent, tuple) else (extent, extent)
+
+
+def taps(layer: Weighted) -> int:
+    """How many places of its input's height and width one output takes: 1 for Dense."""
+    return 1 if isinstance(layer, Dense) else math.prod(pair(layer.kernel))
 
 
 def option_names(recipe: Recipe) -> tuple[str, ...]:
@@ -445,11 +508,12 @@ def _output_shape(layer: Layer, inputs: list[tuple[int, ...]]) -> tuple[int, ...
     channels, height, width = shape
     if isinstance(layer, GlobalPool):
         return (channels,)
-    if isinstance(layer, Conv):
-        channels = layer.channels
+    if isinstance(layer, Conv | Depthwise):
+        channels = layer.channels if isinstance(layer, Conv) else channels
+        windows = zip(*(pair(e) for e in (layer.kernel, layer.stride, layer.padding)), strict=True)
         height, width = (
-            (extent + 2 * layer.padding - layer.kernel) // layer.stride + 1
-            for extent in (height, width)
+            (extent + 2 * padding - kernel) // stride + 1
+            for extent, (kernel, stride, padding) in zip((height, width), windows, strict=True)
         )
     else:
         height, width = height // layer.kernel, width // layer.kernel

@@ -27,7 +27,7 @@ from flow.artifact import locked
 from flow.errors import FlowError, UsageError
 from flow.qat import checkpoint as checkpoints
 from flow.qat import data, hessian
-from flow.qat.augment import distorted
+from flow.qat.augment import displaced, distorted
 from flow.qat.bops import Meter, bit_parameters
 from flow.qat.checkpoint import Best, Checkpoint, Saver, Weights
 from flow.qat.data import Split
@@ -54,7 +54,6 @@ __all__ = ["Phase", "Progress", "TrainResult", "train"]
 
 VALIDATION_PART = 0.1  # of the training split; chooses the epoch whose weights are kept
 RANDOM_SAMPLES = (512, 1000)  # to fit and to test, for a network that is not trained
-STATISTICS_PASSES = 30  # until BatchNorm's running statistics, of momentum 0.1, forget their start
 BITS_RATE = 10.0  # the learning rate of bit widths, in that of weights
 QUANTIZED_COST = 4.0  # an epoch's time, in float epochs, until one was measured
 
@@ -88,10 +87,12 @@ def train(
     done = finished(recipe, folder, None if split is None else split.digest())
     if done is not None:
         return done
+    if not recipe.untrained:
+        recipe.require_classes()
     if recipe.untrained:
         split = _random_split(recipe)
     elif split is None:
-        split = data.load(recipe.data, recipe.input_shape)
+        split = data.load(recipe.data, recipe.input_shape, front_end=recipe.front_end)
     task = _task(recipe, split)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINING).unlink(missing_ok=True)
@@ -116,7 +117,7 @@ def _random_split(recipe: Recipe) -> Split:
     train, test = (draw((n, *recipe.input_shape)).astype(np.float32) for n in RANDOM_SAMPLES)
     classes = recipe.summary()[-1].output_shape[0]
     labels = [np.arange(n) % classes for n in RANDOM_SAMPLES]
-    return Split(train, labels[0], test, labels[1])
+    return Split(train, labels[0], test, labels[1], held_out=np.arange(len(train)) % 10 == 0)
 
 
 def _task(recipe: Recipe, split: Split) -> _Task:
@@ -132,16 +133,21 @@ def _task(recipe: Recipe, split: Split) -> _Task:
         raise UsageError(
             f"option augment: the samples of data set {recipe.data!r} are not images; set it to 0"
         )
-    fit_x, validation_x, fit_y, validation_y = train_test_split(
-        split.train_x,
-        split.train_y,
-        test_size=VALIDATION_PART,
-        stratify=split.train_y,
-        random_state=recipe.seed,
-    )
+    if split.held_out is None:
+        fit, validation = train_test_split(
+            np.arange(len(split.train_y)),
+            test_size=VALIDATION_PART,
+            stratify=split.train_y,
+            random_state=recipe.seed,
+        )
+    else:
+        fit, validation = np.flatnonzero(~split.held_out), np.flatnonzero(split.held_out)
     return _Task(
-        fit=(torch.from_numpy(fit_x), torch.from_numpy(fit_y)),
-        validation=(torch.from_numpy(validation_x), torch.from_numpy(validation_y)),
+        fit=(torch.from_numpy(split.train_x[fit]), torch.from_numpy(split.train_y[fit])),
+        validation=(
+            torch.from_numpy(split.train_x[validation]),
+            torch.from_numpy(split.train_y[validation]),
+        ),
         test=(torch.from_numpy(split.test_x), torch.from_numpy(split.test_y)),
         split=split,
     )
@@ -207,7 +213,7 @@ class _Run:
             digest=recipe.digest(),
             data=self.data,
             seed=recipe.seed,
-            float_accuracy=_evaluate(self.twin, self.task.test)[1] if trained else None,
+            float_accuracy=self._evaluate(self.twin, self.task.test)[1] if trained else None,
             accuracy=_exported_accuracy(self.folder) if trained else None,
             test_samples=len(self.task.test[1]),
             best_epoch=best_epoch,
@@ -256,9 +262,12 @@ class _Run:
     def _initialised(self) -> Network:
         """The network as it starts, with BatchNorm statistics of the random samples."""
         self.twin.train()
+        for module in self.twin.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = None  # the mean over all batches that were seen
         with torch.no_grad():
-            for _ in range(STATISTICS_PASSES):
-                self.twin(self.task.fit[0])
+            for rows in self._batches(torch.arange(len(self.task.fit[0]))):
+                self.twin(self.task.fit[0][rows])
         return quantized_network(self.recipe, self.twin.eval(), self.task.fit[0]).eval()
 
     def _phase(self, phase: Phase, network: Network, twin: Weights | None) -> Best:
@@ -287,7 +296,7 @@ class _Run:
                     self._set_deltas(epoch, network)
                 moving = self._bits_move(phase, epoch, network)
                 loss = self._epoch(phase, epoch, network, optimizer, scheduler)
-                validation_loss, accuracy = _evaluate(network, self.task.validation)
+                validation_loss, accuracy = self._evaluate(network, self.task.validation)
                 _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
                 weights = copy.deepcopy(network.state_dict())
                 _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
@@ -332,7 +341,8 @@ class _Run:
         x, y = self.task.fit
         shape = self.task.split.image_shape
         if self.recipe.augment > 0 and shape is not None:
-            x = distorted(x, shape, self.recipe.augment, self.shuffle)
+            change = displaced if self.task.split.sound else distorted
+            x = change(x, shape, self.recipe.augment, self.shuffle)
         total = 0.0
         order = torch.randperm(len(x), generator=self.shuffle)
         for step, rows in enumerate(self._batches(order), start=1):
@@ -387,18 +397,18 @@ class _Run:
         # BatchNorm cannot learn from one sample; shuffling leaves out another one each time.
         return [rows for rows in torch.split(order, self.recipe.batch_size) if len(rows) > 1]
 
+    def _evaluate(self, network: Network, samples: tuple[Tensor, Tensor]) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy (0 to 1) in eval mode."""
+        x, y = samples
+        network.eval()
+        with torch.no_grad():
+            parts = torch.split(x, self.recipe.at_once(CHUNK))
+            output = torch.cat([network(part) for part in parts])
+            loss = nn.functional.cross_entropy(output, y).item()
+        return loss, float((output.argmax(1) == y).double().mean())
+
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.started
-
-
-def _evaluate(network: Network, samples: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy (0 to 1) in eval mode."""
-    x, y = samples
-    network.eval()
-    with torch.no_grad():
-        output = torch.cat([network(part) for part in torch.split(x, CHUNK)])
-        loss = nn.functional.cross_entropy(output, y).item()
-    return loss, float((output.argmax(1) == y).double().mean())
 
 
 def _exported_accuracy(folder: Path) -> float:

@@ -3,8 +3,10 @@
     from run_tflite import Network
     network = Network("model.tflite")
     scores = network(x)             # floats (n, ...) as the network was trained on, to real scores
+    scores = network.wav("a.wav")   # or a recording, where the network takes sound
 
-The host's quantization (host.py) lies beside this file. As a program it runs the file on numbers
+The host's quantization (host.py), and what makes features of sound (features.py), lie beside this
+file. As a program it runs the file on numbers
 that are laid out already:  python run_tflite.py model.tflite in.npy out.npz --runtime litert
 """
 
@@ -30,19 +32,24 @@ class Network:
     """A .tflite file with the host's part at both ends."""
 
     def __init__(self, path: str | Path, runtime: str = "litert"):
-        sys.path.insert(0, str(Path(path).resolve().parent))
-        try:
-            host = importlib.import_module("host")
-        finally:
-            sys.path.pop(0)
+        constants = Path(path).with_name("host.json")
         self.places = json.loads(Path(path).with_name("io.json").read_text())
-        self.host = host.Host.load(Path(path).with_name("host.json"))
+        self.host = _beside(path, "host").Host.load(constants)
+        self.front_end = None
+        if "features" in self.host.constants:
+            self.front_end = _beside(path, "features").FrontEnd.load(constants)
         self.interpreter = build(Path(path), runtime)
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Float inputs (n, ...) to the network's real outputs (n, ...)."""
         real: NDArray[np.float64] = self.host.dequantize(self.codes(self.host.quantize(x)))
         return real
+
+    def wav(self, path: str | Path) -> NDArray[np.float64]:
+        """A .wav file to the network's real outputs (n, ...), one for each of its inputs."""
+        if self.front_end is None:
+            raise ValueError("this network takes no sound")
+        return self(self.front_end.wav(path).reshape(-1, *self.host.shape))
 
     def codes(self, codes: NDArray[Any]) -> NDArray[np.int64]:
         """Input codes (n, *shape) to output codes (n, *shape)."""
@@ -53,6 +60,15 @@ class Network:
         (out,) = run(self.interpreter, numbers.astype(np.int8))
         made: NDArray[np.int64] = out[:, last["order"]] - last["zero"]
         return made.reshape(len(out), *last["shape"])
+
+
+def _beside(path: str | Path, name: str) -> Any:
+    """The module of that name in the file's folder."""
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
 
 
 def build(path: Path, runtime: str = "litert") -> Any:

@@ -352,7 +352,7 @@ def test_inputs_that_overflow_stop_in_the_float_phase(
 ) -> None:
     split = data.load("digits", (64,))
     huge = dataclasses.replace(split, train_x=split.train_x * np.float32(1e30))
-    monkeypatch.setattr(data, "load", lambda name, shape: huge)
+    monkeypatch.setattr(data, "load", lambda *_, **__: huge)
     with pytest.raises(FlowError, match=r"float phase, (step|validation)"):
         train(MLP, tmp_path)
     assert not (tmp_path / TRAINING).exists()
@@ -369,14 +369,14 @@ def test_input_that_cannot_be_quantized_unsigned_is_refused(
 ) -> None:
     split = data.load("digits", (64,))
     split.test_x[0, 0] = value
-    monkeypatch.setattr(data, "load", lambda name, shape: split)
+    monkeypatch.setattr(data, "load", lambda *_, **__: split)
     with pytest.raises(UsageError, match="test sample"):
         train(MLP, tmp_path)
 
 
 def test_augment_needs_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = dataclasses.replace(data.load("digits", (64,)), image_shape=None)
-    monkeypatch.setattr(data, "load", lambda name, shape: split)
+    monkeypatch.setattr(data, "load", lambda *_, **__: split)
     with pytest.raises(UsageError, match="augment"):
         train(MLP, tmp_path)
 

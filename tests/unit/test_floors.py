@@ -15,6 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("flow.requant", "flow.ops", "flow.graph", "flow.layout"),
     (
         "flow.host_snippet",
+        "flow.features_snippet",
         "flow.cost",
         "flow.verify",
         "flow.interp",
@@ -54,6 +55,7 @@ HOMES = {
     "torch": ("flow.qat",),
     "brevitas": ("flow.qat",),
     "sklearn": ("flow.qat",),
+    "PIL": ("flow.qat.images",),
     "qonnx": ("flow.qat", "flow.float_tools"),
     "onnxruntime": ("flow.float_tools",),
     "onnx": ("flow.onnx_file", "flow.qat"),
