@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--data", type=Path, help="folder, .npz or .csv, for models without data")
     run = commands.add_parser("run", help="run a compiled artifact on an array")
     run.add_argument("--artifact", type=Path, required=True, help="the artifact's folder")
-    run.add_argument("--input", type=Path, required=True, help=".npy; floats, or integer codes")
+    run.add_argument("--input", type=Path, required=True, help=".npy: floats or codes; or .wav")
     run.add_argument("--output", type=Path, help="write the real-valued outputs to this .npy")
     run.add_argument("--json", action="store_true", help="one JSON object as the last line")
     run.set_defaults(run=_run)

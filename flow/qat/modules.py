@@ -9,11 +9,7 @@ from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    """(x - mean) * gain, per feature: done on the host, before the first quantizer.
-
-    A feature is a place of the last axis: of flat samples each number, of sound each coefficient,
-    in all frames the same.
-    """
+    """(x - mean) * gain, per feature: done on the host, before the first quantizer."""
 
     mean: Tensor
     gain: Tensor
@@ -24,9 +20,10 @@ class Standardize(nn.Module):
         self.register_buffer("gain", gain)
 
     @classmethod
-    def of(cls, x: Tensor) -> Self:
-        """From samples (n, *shape) float32; a feature that never changes is only shifted."""
-        features = x.double().reshape(-1, x.shape[-1])
+    def of(cls, x: Tensor, sound: bool = False) -> Self:
+        """From samples (n, *shape) float32; a feature that never changes is only shifted. Of
+        `sound` a feature is a place of the last axis, the same in all frames."""
+        features = x.double().reshape(-1, x.shape[-1]) if sound else x.double()
         deviation = features.std(0, correction=0)
         gain = torch.where(deviation > 0, 1 / deviation, torch.ones_like(deviation))
         return cls(features.mean(0).float(), gain.float())

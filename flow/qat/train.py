@@ -117,7 +117,9 @@ def _random_split(recipe: Recipe) -> Split:
     train, test = (draw((n, *recipe.input_shape)).astype(np.float32) for n in RANDOM_SAMPLES)
     classes = recipe.summary()[-1].output_shape[0]
     labels = [np.arange(n) % classes for n in RANDOM_SAMPLES]
-    return Split(train, labels[0], test, labels[1], held_out=np.arange(len(train)) % 10 == 0)
+    held_out = np.arange(len(train)) % 10 == 0
+    sound = recipe.front_end is not None
+    return Split(train, labels[0], test, labels[1], sound=sound, held_out=held_out)
 
 
 def _task(recipe: Recipe, split: Split) -> _Task:
@@ -183,7 +185,7 @@ class _Run:
         self.task = task
         self.progress = progress
         self.shuffle = torch.Generator().manual_seed(recipe.seed)
-        standardize = Standardize.of(task.fit[0]) if recipe.standardize else None
+        standardize = Standardize.of(task.fit[0], task.split.sound) if recipe.standardize else None
         self.twin = float_network(recipe, standardize)
         self.history: tuple[Epoch, ...] = ()
         self.data = task.split.digest()

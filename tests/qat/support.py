@@ -19,6 +19,7 @@ from flow.qat.recipe import (
     Add,
     Conv,
     Dense,
+    Depthwise,
     Flatten,
     GlobalPool,
     Granularity,
@@ -66,6 +67,21 @@ RESNET = Recipe(
         Dense("fc", 10),
     ),
     overrides=(("add1", "act_bits", 3), ("conv3", "act_bits", 7), ("pool", "act_bits", 6)),
+    **SHORT,  # type: ignore[arg-type]
+)
+SEPARABLE = Recipe(
+    name="small_separable",
+    data="digits",
+    input_shape=(1, 8, 8),
+    layers=(
+        Conv("conv1", 6, kernel=(5, 2), stride=(2, 1), padding=(2, 1)),
+        Depthwise("dw", kernel=3, padding=1),
+        Conv("pw", 8, kernel=1),
+        Depthwise("narrow", kernel=(1, 3), stride=(1, 2), padding=(0, 1)),
+        GlobalPool("pool"),
+        Dense("fc", 10),
+    ),
+    overrides=(("dw", "weight_bits", 6), ("narrow", "act_bits", 4)),
     **SHORT,  # type: ignore[arg-type]
 )
 

@@ -298,7 +298,7 @@ def test_sound_is_standardized_by_coefficient() -> None:
     """A frame that is silent in nearly all recordings keeps the others' scale."""
     x = torch.randn(50, 1, 49, 10, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 11)
     x[1:, :, 40:] = 0
-    y = Standardize.of(x)(x)
+    y = Standardize.of(x, sound=True)(x)
     assert y.shape == x.shape
     assert torch.allclose(y.mean((0, 1, 2)), torch.zeros(10), atol=1e-5)
     assert torch.allclose(y.std((0, 1, 2), correction=0), torch.ones(10), atol=1e-5)

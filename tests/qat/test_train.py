@@ -49,7 +49,7 @@ from flow.qat.recipe import (
 from flow.qat.result import MODEL, REFERENCE, TRAINING, Phase, Progress, TrainResult, finished
 from flow.qat.train import train
 from models import MODELS
-from tests.qat.support import CNN, MLP, RESNET, quantizers, run_qonnx, variant
+from tests.qat.support import CNN, MLP, RESNET, SEPARABLE, quantizers, run_qonnx, variant
 
 VARIANTS = [
     pytest.param(recipe, scale, granularity, id=f"{recipe.name}-{scale.value}-{granularity.value}")
@@ -57,6 +57,7 @@ VARIANTS = [
         *itertools.product((MLP, CNN), Scale, Granularity),
         (RESNET, Scale.PO2, Granularity.TENSOR),
         (RESNET, Scale.FLOAT, Granularity.CHANNEL),
+        (SEPARABLE, Scale.PO2, Granularity.CHANNEL),
     )
 ]
 EPOCHS = MLP.float_epochs + MLP.epochs

@@ -334,8 +334,11 @@ def test_a_layer_s_reuse_factor_must_be_one_it_allows(cnn: Path) -> None:
     assert Hls4ml().with_options({**options, "fc1.reuse_factor": "9"}).check(graph) == []
 
 
-def test_a_layer_s_reuse_factor_is_checked_before_training(tmp_path: Path) -> None:
+def test_a_layer_s_reuse_factor_is_checked_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And against the matrices that the graph will have, for every layer of every model."""
+    monkeypatch.setattr("flow.qat.train.RANDOM_SAMPLES", (20, 4))
     for model in MODELS:
         recipe = dataclasses.replace(MODELS[model](), untrained=True)
         graph = import_qonnx(read(train(recipe, tmp_path / model).model), model).graph
