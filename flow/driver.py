@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow import oracle
-from flow.artifact import MANIFEST, locked, read_manifest, staged, write_json, write_manifest
+from flow.artifact import MANIFEST, locked, read_manifest, staged, write_manifest
+from flow.describe import describe
 from flow.errors import Mismatch, Unsupported, UsageError
 from flow.features_snippet import FrontEnd
 from flow.graph import MAX_TEXT, Graph
@@ -24,7 +25,10 @@ from flow.metric import Kind, Metric, share_interval
 from flow.ops import IntArray
 from flow.plan import Events, Plan, Request, make_target
 from flow.qat.result import Reference
+from flow.report.layers import layers_of
+from flow.report.pages import write_pages
 from flow.report.result import Report
+from flow.report.run import REPORT
 from flow.target import Program, Simulation, Target
 from flow.user_data import Labelled, read_array, read_labelled
 from flow.vectors import make_vectors
@@ -33,7 +37,7 @@ from flow.verify import agreement, first_difference
 SAMPLES = 512  # of the test split that a compile simulates; a check simulates all
 ORACLE_VECTORS = 128  # of either end; training's own float64 reference covers all test samples
 TRACED = 16  # vectors traced when outputs differ
-REPORT = "report.json"
+CLASSES = 100  # of a confusion matrix in a report, at most
 LOST = 0.05  # of accuracy, between the float twin and the quantized network, before a warning
 
 
@@ -191,7 +195,8 @@ def _build(plan: Plan, stage: Path) -> Report:
     vectors = make_vectors(graph.input, None if tested is None else tested.codes[:SAMPLES])
     expected = interpreter.run(vectors)
     some = np.concatenate([vectors[:ORACLE_VECTORS], vectors[-ORACLE_VECTORS:]])
-    _check_file(plan, some, interpreter.trace(some))
+    trace = interpreter.trace(some)
+    _check_file(plan, some, trace)
     _check_trained(plan, tested)
     _copy_model(plan, stage / "model.onnx")
     (stage / "graph.json").write_text(graph.to_json())
@@ -203,6 +208,8 @@ def _build(plan: Plan, stage: Path) -> Report:
     note(f"running {len(vectors)} vectors")
     found = _proven(graph, plan.target, stage, vectors, expected)
     accuracy = _accuracies(plan, tested, found)
+    sampled = {name: codes[:ORACLE_VECTORS] for name, codes in trace.items()}
+    confusion = () if tested is None else tested.confusion(plan.host)
     report = Report(
         "compile",
         plan.name,
@@ -213,7 +220,8 @@ def _build(plan: Plan, stage: Path) -> Report:
         [*_counted(graph), *plan.target.metrics(graph, stage)],
         [*_training_warnings(plan, accuracy), *warnings],
     )
-    write_json(stage / REPORT, report.to_json())
+    notes = plan.target.layers(graph, stage)
+    write_pages(stage, describe(plan, report, layers_of(graph, sampled, notes), sampled, confusion))
     write_manifest(stage, {"key": plan.key, **plan.inputs})
     return report
 
@@ -275,6 +283,13 @@ class _Tested:
     reference: Reference
     codes: IntArray
     outputs: IntArray
+
+    def confusion(self, host: Host) -> tuple[tuple[int, ...], ...]:
+        """Over all test samples; none for a network that was not trained, or of many classes."""
+        labels, scores = self.reference.labels, host.scores(self.outputs)
+        if labels is None or scores[0].size > CLASSES:
+            return ()
+        return _confusion(scores, labels)
 
 
 def _tested(plan: Plan, interpreter: Interpreter) -> _Tested | None:

@@ -21,6 +21,7 @@ PACKAGES = {
     package.name: package
     for package in (
         Package("numpy", "everything", "pip install bitwright"),
+        Package("jsonschema", "reports", "pip install bitwright"),
         Package("onnx", "reading QONNX files", "pip install bitwright"),
         Package("torch", "training", "pip install 'bitwright[train]'"),
         Package("brevitas", "training", "pip install 'bitwright[train]'"),

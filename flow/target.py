@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -47,6 +47,27 @@ class Design:
     top: str
     part: str
     clock_ns: float
+
+
+@dataclass(frozen=True)
+class LayerNote:
+    """What a target says of one node of the graph: how it rounds there, the bits of the multiplier
+    and of the accumulator it has, and figures such as resources and cycles. Figures of the nodes of
+    one layer are added."""
+
+    requant: str = ""
+    multiplier_bits: int | None = None
+    accumulator_bits: int | None = None
+    metrics: tuple[Metric, ...] = ()
+
+
+def node_of(made: str, nodes: Collection[str]) -> str | None:
+    """The node after which something that a target made is called: the node's name, or that with
+    `_` and more behind it; None where it is called after none."""
+    name = made
+    while name and name not in nodes:
+        name = name.rpartition("_")[0]
+    return name or None
 
 
 class Simulation(Protocol):
@@ -104,6 +125,10 @@ class Target(ABC):
     @abstractmethod
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         """What is known of the hardware, or of the artifact built in `folder`."""
+
+    def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
+        """What is known of single nodes of the artifact in `folder`, by their names."""
+        return {}
 
     @property
     def design(self) -> Design | None:

@@ -18,7 +18,7 @@ from flow.metric import Interval, Kind, Metric
 from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
 from flow.report.vendor.folder import read_folder
-from flow.target import Design, Matrix, Program, Simulation, Target
+from flow.target import Design, LayerNote, Matrix, Program, Simulation, Target
 from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.backends import FACTS, Backend, Strategy
@@ -26,6 +26,7 @@ from targets.hls4ml.binary import Binary, Product
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
+from targets.hls4ml.notes import notes
 from targets.hls4ml.project import TOP, write_project
 from targets.hls4ml.state import Lowered
 
@@ -186,6 +187,12 @@ class Hls4ml(Target):
             for stage in read_folder(folder / "project").stages
             for metric in stage.metrics()
         ]
+
+    def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
+        def adders(layer: Layer) -> bool:
+            return self._adders_only(layer) or one_bit(layer)
+
+        return notes(graph, self._lowered(graph).layers, self._reuse, adders)
 
     def _adders_only(self, layer: Layer) -> bool:
         return self.layer_option(layer.name, "strategy") is Strategy.DISTRIBUTED_ARITHMETIC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,13 +14,14 @@ from flow.artifact import write_json
 from flow.errors import Offence
 from flow.graph import Graph
 from flow.metric import Kind, Metric
-from flow.target import Program, Simulation, Target
+from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from targets.tflite import snippet
 from targets.tflite.arithmetic import Arithmetic
 from targets.tflite.cpp import cpp
 from targets.tflite.lower import lower
 from targets.tflite.model import DType
+from targets.tflite.notes import notes
 from targets.tflite.simulation import MODEL, TfliteSimulation, run_file
 from targets.tflite.state import Choices, Lowered
 
@@ -122,12 +124,18 @@ class Tflite(Target):
             *_operators("by runtime", ran.builtin, default),
         ]
 
+    def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
+        return notes(graph, self._lowered(graph), self._arithmetic)
+
+    @property
+    def _arithmetic(self) -> Arithmetic:
+        return Arithmetic.XNNPACK if self.runtime is Runtime.LITERT else Arithmetic.RUY
+
     def _lowered(self, graph: Graph) -> Lowered:
         litert = self.runtime is Runtime.LITERT
         proven = self.exact is Exact.PROVEN
-        arithmetic = Arithmetic.XNNPACK if litert else Arithmetic.RUY
         return lower(
-            graph, Choices(arithmetic, DType[self.weights.name], 12 if litert else 9, proven)
+            graph, Choices(self._arithmetic, DType[self.weights.name], 12 if litert else 9, proven)
         )
 
     def _warnings(self, lowered: Lowered) -> list[str]:

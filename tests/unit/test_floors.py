@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("targets", "models"),
     (
         "flow.plan",
+        "flow.describe",
         "flow.float_check",
         "flow.pareto",
         "flow.synthesis_report",
@@ -65,6 +66,7 @@ HOMES = {
     "tflite_runtime": (),
     "matplotlib": ("flow.report",),
     "rich": ("flow.progress",),
+    "jsonschema": ("flow.report",),
 }
 OURS = ("flow", "targets", "models")
 

@@ -1,0 +1,79 @@
+"""What a compile's plan tells for its report: what made the artifact, and how to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flow.ops import IntArray
+from flow.options import show_value
+from flow.plan import Plan, is_path
+from flow.qat.recipe import option_names
+from flow.report.layers import Histogram, Layer
+from flow.report.result import Report
+from flow.report.run import Origin, Run
+
+
+def describe(
+    plan: Plan,
+    report: Report,
+    layers: tuple[Layer, ...],
+    trace: Mapping[str, IntArray],
+    confusion: tuple[tuple[int, ...], ...],
+) -> Run:
+    """The run of a compile; `trace` holds the values of the samples that `layers` were made of."""
+    value = plan.imported.graph.input
+    codes = trace[value.name]
+    tested = plan.reference is not None
+    kind = "test samples" if tested else "corners of the input's range and random inputs"
+    why = "" if tested else ": the file brings no data"
+    return Run(
+        report,
+        _origin(plan),
+        f"the first {len(codes)} test vectors ({kind}{why})",
+        layers,
+        Histogram.of(codes, value.qtype.low, value.qtype.high),
+        str(value.qtype),
+        value.shape,
+        confusion,
+        "the integer network on all test samples" if confusion else "",
+    )
+
+
+def _origin(plan: Plan) -> Origin:
+    request = plan.request
+    given = tuple(f"{key}={value}" for key, value in request.options.items())
+    # A file by its name alone: an artifact does not tell where it was made, and can be moved.
+    model = f"./{Path(request.model).name}" if is_path(request.model) else request.model
+    command = {"MODEL": model, "TARGET": request.target, "OPTS": " ".join(given)}
+    if request.data is not None:
+        command["DATA"] = request.data.name
+    recipe = plan.recipe
+    own = {} if recipe is None else {key: getattr(recipe, key) for key in option_names(recipe)}
+    shown = {key: str(show_value(value)) for key, value in own.items()}
+    head, tail = plan.imported.head, plan.imported.tail
+    before = [f"{step.kind.value} before the first quantizer" for step in head.steps]
+    after = [f"{function.value} after the last layer" for function in tail.functions]
+    return Origin(
+        {key: value for key, value in command.items() if value},
+        {**shown, **{key: str(value) for key, value in plan.target.options().items()}},
+        given,
+        plan.file.sha256,
+        str(plan.inputs["source"]),
+        plan.key,
+        {key: value or "not installed" for key, value in plan.inputs["versions"].items()},
+        _training(plan),
+        (*before, *after),
+    )
+
+
+def _training(plan: Plan) -> dict[str, str]:
+    trained = plan.trained
+    if trained is None:
+        return {}
+    return {
+        "seed": str(trained.seed),
+        "recipe": trained.digest,
+        "data": trained.data,
+        **dict(trained.versions),
+    }

@@ -1,0 +1,135 @@
+"""report.json: what is written is what the schema says and reads back; damage is named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from flow.errors import UsageError
+from flow.report.run import Run, check_schema, read_run
+from tests.report.conftest import Compiled
+from tests.report.support import deep, made_up
+
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[2] / "flow/report/run.schema.json").read_text()
+)
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_a_compile_writes_what_the_schema_says(compiled: Compiled) -> None:
+    for folder in (compiled.hls4ml, compiled.tflite):
+        body = json.loads((folder / "report.json").read_text())
+        jsonschema.validate(body, SCHEMA)
+        run = read_run(folder)
+        assert json.loads(json.dumps(run.to_json())) == body
+        assert run.report.agreement.matches and run.report.artifact == folder
+        assert [layer.name for layer in run.layers] == ["fc1", "fc2"]
+        assert [layer.macs for layer in run.layers] == [20, 15]
+
+
+def test_what_made_it_is_told_without_places(compiled: Compiled) -> None:
+    run = read_run(compiled.hls4ml)
+    assert run.origin is not None
+    assert run.origin.command == {
+        "MODEL": "./small.onnx",
+        "TARGET": "hls4ml",
+        "OPTS": "io_type=io_stream",
+    }
+    assert run.origin.given == ("io_type=io_stream",)
+    manifest = json.loads((compiled.hls4ml / "manifest.json").read_text())
+    assert (run.origin.onnx, run.origin.key) == (manifest["onnx"], manifest["key"])
+    assert run.origin.options == {k: str(v) for k, v in manifest["options"].items()}
+    for name in ("report.json",):
+        assert str(compiled.hls4ml.parent) not in (compiled.hls4ml / name).read_text()
+
+
+def test_the_target_s_own_columns(compiled: Compiled) -> None:
+    first = read_run(compiled.hls4ml).layers[0]
+    assert {metric.name: metric.value for metric in first.metrics} == {
+        "multipliers": 20,
+        "reuse factor": 1,
+        "cycles": 1,
+    }
+    assert first.accumulator is not None and first.accumulator.width == first.accumulator.bits
+    assert first.requant.startswith("shift 4")
+    first = read_run(compiled.tflite).layers[0]
+    assert {metric.name for metric in first.metrics} == {"constants", "operators"}
+    assert first.accumulator is not None and first.accumulator.width == 32
+    assert first.requant == "float32 multiplier (XNNPACK), proven"
+
+
+def test_a_report_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    run = made_up(deep(1))
+    (tmp_path / "report.json").write_text(json.dumps(run.report.to_json()))
+    old = read_run(tmp_path)
+    assert old.origin is None and old.layers == ()
+    assert old.report.metrics == run.report.metrics
+    with pytest.raises(ValueError, match="schema 1"):
+        old.to_json()
+
+
+def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
+    *way, last, value = path
+
+    def change(body: dict[str, Any]) -> None:
+        for step in way:
+            body = body[step]
+        body[last] = value
+
+    return change
+
+
+DAMAGED = {
+    "no schema": (lambda body: body.pop("schema"), "must be a report with a schema"),
+    "newer": (_set("schema", 3), "of schema '3', this program reads 1 and 2"),
+    "true": (_set("schema", True), "of schema 'True'"),
+    "layers": (_set("layers", 3), "damaged at layers"),
+    "name": (_set("layers", 0, "name", ["x"]), "damaged at layers/0/name"),
+    "macs": (_set("layers", 1, "macs", -1), "damaged at layers/1/macs"),
+    "kind": (_set("metrics", 0, "kind", "guessed"), "damaged at metrics/0/kind"),
+    "extra": (_set("layers", 0, "more", 1), "damaged at layers/0: .*'more'"),
+    "missing": (lambda body: body["origin"].pop("key"), "damaged at origin: 'key' is"),
+    "width": (_set("layers", 0, "outputs", "width", 0), "damaged at layers/0/outputs/width"),
+    "estimate": (_set("metrics", 0, "kind", "estimated"), "an estimate must carry its interval"),
+    "matches": (_set("matches_reference", "yes"), "damaged at matches_reference"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_is_named(kind: str) -> None:
+    damage, says = DAMAGED[kind]
+    body = copy.deepcopy(json.loads(json.dumps(made_up(deep(1)).to_json())))
+    check_schema(body)
+    damage(body)
+    with pytest.raises(UsageError, match=says):
+        Run.from_json(body, Path("x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "report.json is damaged"),
+        ("[]", "must be a report with a schema"),
+        ("[" * 100_000, "report.json is damaged"),
+        ('{"schema": NaN}', "NaN is no number"),
+        ("\0", "report.json is damaged"),
+    ],
+)
+def test_text_that_is_no_report(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_run(tmp_path)
+
+
+def test_no_report(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its compile did not end"):
+        read_run(tmp_path)
