@@ -7,12 +7,12 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH
+GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run report list doctor test conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile check float-check run report compare list doctor test conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -34,6 +34,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	  -c requirements.lock 'setuptools<81' wheel >&2
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation \
 	  $(PIP_ARGS) -c requirements.lock -e '.[dev]' >&2
+	@$(VENV)/bin/python -m flow.report.bundle
 	@touch $@
 
 compile: $(VENV)/.ready ## MODEL=… TARGET=… [OPTS="key=value …"] [OUT=folder]: compile and prove
@@ -48,8 +49,12 @@ float-check: $(VENV)/.ready ## MODEL=… [TOOL=onnxruntime|qonnx] [DATA=…]: co
 run: $(VENV)/.ready ## ARTIFACT=… INPUT=x.npy [OUTPUT=y.npy]: run a compiled artifact on an array
 	@$(BITWRIGHT) run --artifact="$$ARTIFACT" --input="$$INPUT" $(if $(OUTPUT),--output="$$OUTPUT") $(JSON_FLAG)
 
-report: $(VENV)/.ready ## SYNTH=folder [ARTIFACT=…]: what vendor tools made of a design
-	@$(BITWRIGHT) report --synth="$$SYNTH" $(if $(ARTIFACT),--artifact="$$ARTIFACT") $(JSON_FLAG)
+report: $(VENV)/.ready ## index of all runs; ARTIFACT=… one run; SYNTH=folder what vendor tools made
+	@$(BITWRIGHT) report $(if $(SYNTH),--synth="$$SYNTH") $(if $(ARTIFACT),--artifact="$$ARTIFACT") $(JSON_FLAG)
+
+compare: $(VENV)/.ready ## A=… B=… [FAIL_IF="lut>+5%"], or RUNS="… …": which is better, and why
+	@$(BITWRIGHT) compare $(if $(FAIL_IF),--fail-if="$$FAIL_IF") $(if $(OUT),--out="$$OUT") \
+	  $(if $(RUNS),--set="$$RUNS") -- $(if $(A),"$$A") $(if $(B),"$$B")
 
 list: $(VENV)/.ready ## models and targets with their options
 	@$(BITWRIGHT) list

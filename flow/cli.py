@@ -26,7 +26,8 @@ Takes a quantization-aware-trained network to edge hardware, and proves that the
 trained network's own integers.
 
 exit codes: 0 done, 2 wrong use, 3 a tool or package is missing, 4 differs from the reference,
-5 unsupported by this target, 6 does not fit the part or misses the clock, 1 anything else
+5 unsupported by this target, 6 does not fit the part or misses the clock, 7 a comparison crossed
+its --fail-if, 1 anything else
 """
 
 
@@ -135,11 +136,23 @@ def _parser() -> argparse.ArgumentParser:
         searching.add_argument(
             "--tables", type=Path, default=Path("reports/baseline"), help="folder of the table"
         )
-    report = commands.add_parser("report", help="what vendor tools made of a design")
-    report.add_argument("--synth", required=True, help="folder that was synthesized")
-    report.add_argument("--artifact", type=Path, help="what it was synthesized from")
+    report = commands.add_parser(
+        "report", help="a run's page, the index of all runs, or what vendor tools made of a design"
+    )
+    report.add_argument("--artifact", type=Path, help="a run's folder (default: index of all)")
+    report.add_argument("--synth", help="folder that was synthesized, from --artifact if given")
     report.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    report.set_defaults(run=_report_synthesis)
+    report.add_argument("--runs", type=Path, default=Path("reports/runs"), help="results' folder")
+    report.set_defaults(run=_report)
+    compare = commands.add_parser("compare", help="two or more runs side by side")
+    compare.add_argument("names", nargs="*", metavar="RUN", help="folders, or names under --runs")
+    compare.add_argument("--set", default="", metavar='"RUN ..."', help="more of them")
+    compare.add_argument("--runs", type=Path, default=Path("reports/runs"), help="results' folder")
+    compare.add_argument("--out", type=Path, help="the page (default: compare.html under --runs)")
+    compare.add_argument(
+        "--fail-if", default="", metavar='"lut>+5%%"', help="exit with 7 where B crosses a limit"
+    )
+    compare.set_defaults(run=_compare)
     names = commands.add_parser("list", help="models, targets and their options")
     names.set_defaults(run=_list)
     doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
@@ -287,6 +300,41 @@ def _report_synthesis(args: argparse.Namespace) -> int:
     report = report_synthesis(Path(args.synth), args.artifact)
     print(json.dumps(report.to_json()) if args.json else report.text())
     report.require_fit()
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from flow.review import report_all, report_run
+
+    if args.synth is not None:
+        return _report_synthesis(args)
+    if args.artifact is not None:
+        _print_report(report_run(args.artifact).report, args.json)
+        return 0
+    indexed = report_all(args.runs)
+    if args.json:
+        print(json.dumps(indexed.to_json()))
+        return 0
+    for found in indexed.found:
+        state = "" if found.run else f"  incomplete: {found.problem}"
+        print(f"{found.folder.name}{state}")
+    print(f"page: {indexed.page}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from flow.report.compare import read_limits, text
+    from flow.review import check_limits, compare_runs
+
+    if args.fail_if:
+        read_limits(args.fail_if)  # before any work
+    compared = compare_runs([*args.names, *args.set.split()], args.runs, args.out)
+    if len(compared.runs) == 2:
+        print(text(*compared.runs))
+    print(f"page: {compared.page}")
+    if args.fail_if:
+        sys.stdout.flush()
+        check_limits(args.fail_if, compared)
     return 0
 
 

@@ -21,7 +21,9 @@ PACKAGES = {
     package.name: package
     for package in (
         Package("numpy", "everything", "pip install bitwright"),
+        Package("jinja2", "reports", "pip install bitwright"),
         Package("jsonschema", "reports", "pip install bitwright"),
+        Package("vl-convert-python", "pictures in reports", "pip install bitwright"),
         Package("onnx", "reading QONNX files", "pip install bitwright"),
         Package("torch", "training", "pip install 'bitwright[train]'"),
         Package("brevitas", "training", "pip install 'bitwright[train]'"),
@@ -45,6 +47,7 @@ PACKAGES = {
         ),
     )
 }
+REPORTS = ("jinja2", "vl-convert-python")  # what decides the text of a page
 TRAINING = ("torch", "brevitas", "scikit-learn")
 
 

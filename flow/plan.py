@@ -163,13 +163,14 @@ class Plan(Source):
         """Raises ToolMissing before any work where a program or package is not there."""
         for tool in self.target.tools():
             tools.require(tool)
-        for package in self.target.packages():
+        for package in (*self.target.packages(), *packages.REPORTS):
             packages.require(package)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """All that decides the artifact's content, JSON-able."""
-        versions = {name: packages.version(name) for name in self.target.packages()}
+        used = (*self.target.packages(), *packages.REPORTS)
+        versions = {name: packages.version(name) for name in used}
         programs = {tool.name: tools.version(tool) for tool in self.target.tools()}
         return {
             "onnx": self.file.sha256,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.metric import Metric
 from flow.verify import Agreement
+
+STAGES = ("float", "quantized", "integer", "simulation")  # of accuracy, in order
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,13 @@ class Report:
             body["target"],
             folder,
             same,
-            {stage: Metric.from_json(row) for stage, row in body["accuracy"].items()},
+            {s: Metric.from_json(body["accuracy"][s]) for s in _in_order(body["accuracy"])},
             [Metric.from_json(row) for row in body["metrics"]],
             list(body["warnings"]),
             up_to_date=True,
         )
+
+
+def _in_order(stages: Iterable[str]) -> list[str]:
+    """JSON files are sorted by name."""
+    return sorted(stages, key=lambda s: (STAGES.index(s) if s in STAGES else len(STAGES), s))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flow.metric import Metric
+from flow.report.numbers import stage_name
 from flow.report.result import Report
 
 _WIDTH = 13
-# How each target runs what it made.
-_SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime"}
 
 
 def render(report: Report) -> str:
@@ -27,7 +26,7 @@ def _lines(report: Report) -> Iterator[str]:
     for stage, metric in report.accuracy.items():
         interval = metric.interval
         around = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
-        name = _SIMULATION.get(report.target, stage) if stage == "simulation" else stage
+        name = stage_name(stage, report.target)
         yield (
             f"  {name:{_WIDTH}} {100 * metric.value:6.2f} %  {around:13}  "
             f"{metric.kind.value}, {metric.source}"
@@ -44,6 +43,8 @@ def _lines(report: Report) -> Iterator[str]:
     for warning in report.warnings:
         yield f"note: {warning}"
     yield f"artifact: {report.artifact}"
+    if report.artifact is not None:
+        yield f"page: {report.artifact / 'report.html'}"
 
 
 def _value(metric: Metric) -> str:

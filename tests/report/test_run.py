@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from flow.errors import UsageError
+from flow.graph import Graph
+from flow.interp import Interpreter
+from flow.report.layers import layers_of
 from flow.report.run import Run, check_schema, read_run
-from tests.report.conftest import Compiled
+from targets.hls4ml.target import Hls4ml
 from tests.report.support import deep, made_up
 
 SCHEMA = json.loads(
@@ -25,46 +29,50 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_a_compile_writes_what_the_schema_says(compiled: Compiled) -> None:
-    for folder in (compiled.hls4ml, compiled.tflite):
-        body = json.loads((folder / "report.json").read_text())
-        jsonschema.validate(body, SCHEMA)
-        run = read_run(folder)
-        assert json.loads(json.dumps(run.to_json())) == body
-        assert run.report.agreement.matches and run.report.artifact == folder
-        assert [layer.name for layer in run.layers] == ["fc1", "fc2"]
-        assert [layer.macs for layer in run.layers] == [20, 15]
+def test_a_compile_writes_what_the_schema_says(compiled: Path) -> None:
+    body = json.loads((compiled / "report.json").read_text())
+    jsonschema.validate(body, SCHEMA)
+    run = read_run(compiled)
+    assert json.loads(json.dumps(run.to_json())) == body
+    assert run.report.agreement.matches and run.report.artifact == compiled
+    assert [layer.name for layer in run.layers] == ["fc1", "fc2"]
+    assert [layer.macs for layer in run.layers] == [20, 15]
 
 
-def test_what_made_it_is_told_without_places(compiled: Compiled) -> None:
-    run = read_run(compiled.hls4ml)
+def test_what_made_it_is_told_without_places(compiled: Path) -> None:
+    run = read_run(compiled)
     assert run.origin is not None
     assert run.origin.command == {
         "MODEL": "./small.onnx",
-        "TARGET": "hls4ml",
-        "OPTS": "io_type=io_stream",
+        "TARGET": "tflite",
+        "OPTS": "exact=proven",
     }
-    assert run.origin.given == ("io_type=io_stream",)
-    manifest = json.loads((compiled.hls4ml / "manifest.json").read_text())
+    assert run.origin.given == ("exact=proven",)
+    manifest = json.loads((compiled / "manifest.json").read_text())
     assert (run.origin.onnx, run.origin.key) == (manifest["onnx"], manifest["key"])
     assert run.origin.options == {k: str(v) for k, v in manifest["options"].items()}
-    for name in ("report.json",):
-        assert str(compiled.hls4ml.parent) not in (compiled.hls4ml / name).read_text()
+    for name in ("report.json", "report.md", "report.html"):
+        assert str(compiled.parent) not in (compiled / name).read_text()
 
 
-def test_the_target_s_own_columns(compiled: Compiled) -> None:
-    first = read_run(compiled.hls4ml).layers[0]
-    assert {metric.name: metric.value for metric in first.metrics} == {
-        "multipliers": 20,
-        "reuse factor": 1,
-        "cycles": 1,
-    }
-    assert first.accumulator is not None and first.accumulator.width == first.accumulator.bits
-    assert first.requant.startswith("shift 4")
-    first = read_run(compiled.tflite).layers[0]
+def test_the_target_s_own_columns(compiled: Path) -> None:
+    first = read_run(compiled).layers[0]
     assert {metric.name for metric in first.metrics} == {"constants", "operators"}
     assert first.accumulator is not None and first.accumulator.width == 32
     assert first.requant == "float32 multiplier (XNNPACK), proven"
+
+
+def test_hls4ml_s_own_columns(compiled: Path) -> None:
+    graph = Graph.from_json((compiled / "graph.json").read_text())
+    trace = Interpreter(graph).trace(np.zeros((1, 4), np.int64))
+    options = {"strategy": "resource", "fc1.reuse_factor": "2"}
+    notes = Hls4ml().with_options(options).layers(graph, compiled)
+    first, second = layers_of(graph, trace, notes)
+    shown = [{metric.name: metric.value for metric in row.metrics} for row in (first, second)]
+    assert shown[0] == {"multipliers": 10, "reuse factor": 2, "cycles": 2}
+    assert shown[1] == {"multipliers": 15, "reuse factor": 1, "cycles": 1}
+    assert first.accumulator is not None and first.accumulator.width == first.accumulator.bits
+    assert first.requant == "shift 4, RND_CONV" and second.requant == ""
 
 
 def test_a_report_of_the_first_schema_is_read(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.pareto",
         "flow.synthesis_report",
         "flow.driver",
+        "flow.review",
         "flow.doctor",
         "flow.progress",
         "flow.cli",
@@ -66,7 +67,10 @@ HOMES = {
     "tflite_runtime": (),
     "matplotlib": ("flow.report",),
     "rich": ("flow.progress",),
+    "jinja2": ("flow.report",),
     "jsonschema": ("flow.report",),
+    "markupsafe": ("flow.report",),
+    "vl_convert": ("flow.report.bundle",),
 }
 OURS = ("flow", "targets", "models")
 

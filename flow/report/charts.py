@@ -1,0 +1,271 @@
+"""The pictures of a run as Vega-Lite specifications: plain data, drawn in the reader's browser.
+
+Colours are those of Okabe and Ito, which colour-blind readers tell apart; the page gives the
+library its own text and line colours, light or dark. Every picture has a description for readers
+who do not see it, and its numbers stand in a table of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flow.metric import Metric
+from flow.report.layers import Layer
+
+BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
+MANY = 30  # layers, from which on their rows are drawn closer
+Spec = dict[str, Any]
+
+
+def _spec(description: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> Spec:
+    return {
+        "description": description,
+        "width": "container",
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": {"values": rows},
+        **more,
+    }
+
+
+def _layer_axis(count: int) -> Spec:
+    return {"field": "layer", "type": "nominal", "sort": None, "title": None} | (
+        {"axis": {"labelFontSize": 9}} if count > MANY else {}
+    )
+
+
+def _height(count: int) -> int:
+    return count * (13 if count > MANY else 22)
+
+
+def accuracy(stages: Mapping[str, Metric]) -> Spec | None:
+    """Every stage's accuracy with its interval, in percent."""
+    rows = [
+        {
+            "stage": stage,
+            "accuracy": 100 * metric.value,
+            "low": 100 * (metric.interval.low if metric.interval else metric.value),
+            "high": 100 * (metric.interval.high if metric.interval else metric.value),
+        }
+        for stage, metric in stages.items()
+    ]
+    if not rows:
+        return None
+    place = {"field": "stage", "type": "nominal", "sort": None, "title": None}
+    scale = {"type": "quantitative", "title": "accuracy in %", "scale": {"zero": False}}
+    shown = "; ".join(f"{row['stage']} {row['accuracy']:.2f} %" for row in rows)
+    return _spec(
+        f"Accuracy at each stage: {shown}",
+        rows,
+        height=24 * len(rows),
+        encoding={"y": place},
+        layer=[
+            {
+                "mark": {"type": "rule", "color": BLUE, "strokeWidth": 2},
+                "encoding": {"x": {**scale, "field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "color": BLUE, "opacity": 1},
+                "encoding": {
+                    "x": {**scale, "field": "accuracy"},
+                    "tooltip": _tips("stage", "accuracy", "low", "high"),
+                },
+            },
+        ],
+    )
+
+
+def accumulators(layers: Sequence[Layer]) -> Spec | None:
+    """Bits that sums need, occurred with, and have."""
+    rows = [
+        {
+            "layer": layer.name,
+            "needed": layer.accumulator.bits,
+            "width": layer.accumulator.width or layer.accumulator.bits,
+            "seen": _bits(layer.accumulator.seen_low, layer.accumulator.seen_high),
+            "range": f"{layer.accumulator.low} to {layer.accumulator.high}",
+        }
+        for layer in layers
+        if layer.accumulator is not None
+    ]
+    if not rows:
+        return None
+    tips = _tips("layer", "width", "needed", "seen", "range")
+    names = ["width on the target", "needed for every input", "occurred"]
+    marks: tuple[tuple[str, str, Spec], ...] = (
+        ("width", names[0], {"type": "bar", "opacity": 0.25}),
+        ("needed", names[1], {"type": "bar", "height": {"band": 0.5}}),
+        ("seen", names[2], {"type": "tick", "thickness": 3}),
+    )
+    return _spec(
+        "Accumulators: bits needed for every input against the bits that the target has. "
+        + "; ".join(f"{row['layer']} {row['needed']} of {row['width']}" for row in rows),
+        rows,
+        height=_height(len(rows)),
+        encoding={"y": _layer_axis(len(rows))},
+        layer=[
+            {
+                "mark": mark,
+                "encoding": {
+                    "x": {"field": field, "type": "quantitative", "title": "bits"},
+                    "color": {
+                        "datum": name,
+                        "scale": {"domain": names, "range": [SKY, BLUE, ORANGE]},
+                        "legend": {"orient": "top", "title": None, "symbolOpacity": 1},
+                    },
+                    "tooltip": tips,
+                },
+            }
+            for field, name, mark in marks
+        ],
+    )
+
+
+def _bits(low: int, high: int) -> int:
+    signed = max((-low - 1).bit_length(), max(high, 0).bit_length()) + 1
+    return signed if low < 0 else max(high.bit_length(), 1)
+
+
+def shares(layers: Sequence[Layer], name: str, values: Mapping[str, float]) -> Spec | None:
+    """Each layer's part of a cost; `values` by layer."""
+    total = sum(values.values())
+    if total <= 0:
+        return None
+    rows = [
+        {"layer": layer.name, "value": values[layer.name], "share": values[layer.name] / total}
+        for layer in layers
+        if values.get(layer.name)
+    ]
+    return _spec(
+        f"{name} of each layer: "
+        + "; ".join(f"{row['layer']} {row['value']:g} ({row['share']:.0%})" for row in rows),
+        rows,
+        height=_height(len(rows)),
+        mark={"type": "bar", "color": BLUE},
+        encoding={
+            "y": _layer_axis(len(rows)),
+            "x": {
+                "field": "share",
+                "type": "quantitative",
+                "title": f"share of {name}",
+                "axis": {"format": "%"},
+            },
+            "tooltip": [
+                *_tips("layer", "value"),
+                {"field": "share", "type": "quantitative", "format": ".1%"},
+            ],
+        },
+    )
+
+
+def errors(layers: Sequence[Layer]) -> Spec | None:
+    """Signal to quantization noise of each layer that rounds."""
+    rows = [
+        {
+            "layer": layer.name,
+            "sqnr": layer.error.sqnr,
+            "rms": layer.error.rms,
+            "clipped": layer.error.clipped,
+        }
+        for layer in layers
+        if layer.error is not None and layer.error.sqnr is not None
+    ]
+    if not rows:
+        return None
+    return _spec(
+        "Signal to quantization noise of each layer in dB, more is better: "
+        + "; ".join(f"{row['layer']} {row['sqnr']:.1f}" for row in rows),
+        rows,
+        height=_height(len(rows)),
+        mark={"type": "bar", "color": BLUE},
+        encoding={
+            "y": _layer_axis(len(rows)),
+            "x": {
+                "field": "sqnr",
+                "type": "quantitative",
+                "title": "signal to quantization noise in dB",
+            },
+            "tooltip": [
+                *_tips("layer", "sqnr", "rms"),
+                {"field": "clipped", "type": "quantitative", "format": ".2%"},
+            ],
+        },
+    )
+
+
+def histogram() -> Spec:
+    """Codes on their grid; the page puts in the bins of the layer that is looked at, as rows of
+    low, high (the next bin's first code) and count."""
+    return {
+        "width": "container",
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "height": 110,
+        "data": {"name": "bins"},
+        "mark": {"type": "bar", "color": BLUE, "binSpacing": 1},
+        "encoding": {
+            "x": {
+                "field": "low",
+                "bin": {"binned": True},
+                "type": "quantitative",
+                "title": "code",
+                "axis": {"format": "d", "tickMinStep": 1},
+            },
+            "x2": {"field": "high"},
+            "y": {"field": "count", "type": "quantitative", "title": None},
+            "tooltip": _tips("low", "count"),
+        },
+    }
+
+
+def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
+    """Accuracy in percent against a cost: `points` have run, cost, accuracy, low, high and best (no
+    other run has less cost and at least its accuracy)."""
+    rows = [{**point, "front": "front" if point["best"] else "other"} for point in points]
+    title = name if unit == "1" else f"{name} in {unit}"
+    x = {"field": "cost", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    y = {"type": "quantitative", "title": "accuracy in %", "scale": {"zero": False}}
+    colour = {
+        "field": "front",
+        "scale": {"domain": ["front", "other"], "range": [BLUE, ORANGE]},
+        "legend": None,
+    }
+    shape = {
+        "field": "front",
+        "scale": {"domain": ["front", "other"], "range": ["circle", "cross"]},
+        "legend": None,
+    }
+    return _spec(
+        f"Accuracy against {name}; on the front: "
+        + ", ".join(str(row["run"]) for row in rows if row["best"]),
+        rows,
+        height=220,
+        encoding={"x": x},
+        layer=[
+            {
+                "transform": [{"filter": "datum.best"}],
+                "mark": {"type": "line", "color": BLUE, "interpolate": "step-after"},
+                "encoding": {"y": {**y, "field": "accuracy"}},
+            },
+            {
+                "mark": {"type": "rule", "opacity": 0.5},
+                "encoding": {
+                    "y": {**y, "field": "low"},
+                    "y2": {"field": "high"},
+                    "color": colour,
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+                "encoding": {
+                    "y": {**y, "field": "accuracy"},
+                    "color": colour,
+                    "shape": shape,
+                    "tooltip": _tips("run", "cost", "accuracy"),
+                },
+            },
+        ],
+    )
+
+
+def _tips(*fields: str) -> list[Spec]:
+    return [{"field": field} for field in fields]

@@ -1,0 +1,291 @@
+"""Two runs side by side, what to make of it, and limits that a change must keep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flow.errors import FlowError, UsageError
+from flow.metric import Interval, Kind, Metric
+from flow.options import unknown_name
+from flow.report import numbers
+from flow.report.result import STAGES
+from flow.report.run import Run
+
+# Figures of which less is better, wherever they come from; of others nothing is concluded.
+COSTS = (
+    *("lut", "luts", "ff", "ffs", "dsp", "dsps", "bram", "brams", "uram", "latency", "interval"),
+    *("energy", "power", "multipliers", "file size", "constants", "macs", "cycles", "area"),
+)
+_ACCURACY = "accuracy"
+_LIMIT = re.compile(r"([a-z][a-z0-9_.]*)([<>])([+-]?)([0-9]+(?:\.[0-9]+)?)(%?)", re.ASCII)
+
+
+class LimitCrossed(FlowError):
+    """A comparison found a change that FAIL_IF names."""
+
+    exit_code = 7
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of both runs; one of them may be without it."""
+
+    name: str
+    a: Metric | None
+    b: Metric | None
+
+    @property
+    def is_accuracy(self) -> bool:
+        return self.name.startswith(f"{_ACCURACY} ")
+
+    @property
+    def difference(self) -> float | None:
+        """b - a; of accuracies in points."""
+        if self.a is None or self.b is None:
+            return None
+        return (self.b.value - self.a.value) * (100 if self.is_accuracy else 1)
+
+    @property
+    def share(self) -> float | None:
+        """The difference as a share of a; None where a is 0."""
+        if self.a is None or self.b is None or self.a.value == 0:
+            return None
+        return self.b.value / self.a.value - 1
+
+    @property
+    def clear(self) -> bool:
+        """Whether it changed, and by more than the intervals leave open; numbers of two kinds tell
+        nothing for sure."""
+        if not self.difference or self.a is None or self.b is None:
+            return False
+        if self.a.kind is not self.b.kind:
+            return False
+        ends = [m.interval or Interval(m.value, m.value, 1) for m in (self.a, self.b)]
+        return ends[0].high < ends[1].low or ends[1].high < ends[0].low
+
+    @property
+    def amount(self) -> str:
+        """`-25.0 %`, `-0.76 points`, `only in A`."""
+        if self.a is None or self.b is None:
+            return "only in " + ("B" if self.a is None else "A")
+        if not self.difference:
+            return "the same"
+        if self.is_accuracy:
+            return f"{self.difference:+.2f} points"
+        return f"{self.difference:+g}" if self.share is None else f"{100 * self.share:+.1f} %"
+
+    @property
+    def text(self) -> str:
+        """The amount, and what makes it uncertain."""
+        found = [self.amount]
+        if self.a and self.b and self.a.kind is not self.b.kind:
+            found.append(f"{self.a.kind.value} against {self.b.kind.value}")
+        elif self.difference and not self.clear:
+            found.append("intervals overlap")
+        return ", ".join(found)
+
+
+def changes(a: Run, b: Run) -> list[Change]:
+    """Accuracy at every stage, then every figure: measured before estimated before assumed."""
+    stages = [s for s in STAGES if s in a.report.accuracy or s in b.report.accuracy]
+    found = [
+        Change(f"{_ACCURACY} {s}", a.report.accuracy.get(s), b.report.accuracy.get(s))
+        for s in stages
+    ]
+    tables = [numbers.by_name(run.report.metrics) for run in (a, b)]
+    for name in dict.fromkeys((*tables[0], *tables[1])):
+        both = [table.get(name, {}) for table in tables]
+        shared = [kind for kind in Kind if kind in both[0] and kind in both[1]]
+        if shared:
+            found += [Change(name, both[0][kind], both[1][kind]) for kind in shared]
+        else:
+            found.append(Change(name, *(next(iter(each.values()), None) for each in both)))
+    return found
+
+
+def options_changed(a: Run, b: Run) -> list[tuple[str, str, str]]:
+    """Options that differ: name, value in a, value in b; `-` where one has none."""
+    tables = []
+    for run in (a, b):
+        origin = run.origin
+        given = dict(entry.split("=", 1) for entry in origin.given) if origin else {}
+        tables.append({**(origin.options if origin else {}), **given})
+    names = dict.fromkeys((*tables[0], *tables[1]))
+    both = [(name, tables[0].get(name, "-"), tables[1].get(name, "-")) for name in names]
+    return [row for row in both if row[1] != row[2]]
+
+
+def verdict(a: Run, b: Run) -> str:
+    """One sentence: which is better and why, where the numbers say so."""
+    wrong = [who for who, run in (("A", a), ("B", b)) if not run.report.agreement.matches]
+    if wrong:
+        these = " and ".join(wrong)
+        return (
+            f"{these} differ{'s' if len(wrong) == 1 else ''} from the reference: look at that first"
+        )
+    rows = changes(a, b)
+    # The last stage that both have is the one on the hardware.
+    stages = [row for row in rows if row.is_accuracy and row.a and row.b]
+    accuracy = stages[-1] if stages and same_data(a, b) else None
+    costs = [row for row in rows if base_name(row.name) in COSTS and row.difference]
+    clear = [row for row in costs if row.clear]
+    ups = {row.difference > 0 for row in clear if row.difference}
+    gain = accuracy.difference if accuracy and accuracy.clear and accuracy.difference else 0.0
+    said = _accuracy_text(accuracy, bool(stages))
+    unsure = [row for row in costs if not row.clear]
+    rest = f"; not clear: {_listed(unsure)}" if unsure else ""
+    if not clear and not gain:
+        return f"nothing tells them apart: {said}{rest}"
+    if not clear:
+        return f"{'B' if gain > 0 else 'A'} is better: {said}{rest}"
+    if ups == {False} and gain >= 0:
+        return f"B is better: {_listed(clear)}; {said}{rest}"
+    if ups == {True} and gain <= 0:
+        return f"A is better: B has {_listed(clear)}; {said}{rest}"
+    return f"a trade: B has {_listed(clear)}; {said}{rest}"
+
+
+def same_data(a: Run, b: Run) -> bool:
+    """Whether accuracies of the two were measured on the same samples."""
+    return bool(data_of(a)) and data_of(a) == data_of(b)
+
+
+def data_of(run: Run) -> str:
+    """The hash of the data set that a run's accuracies are of; empty where it is not known."""
+    return run.origin.training.get("data", "") if run.origin else ""
+
+
+def _accuracy_text(accuracy: Change | None, measured: bool) -> str:
+    if accuracy is None:
+        return "the accuracies are of different data" if measured else "no accuracy to compare"
+    if not accuracy.difference:
+        return "the same accuracy"
+    shown = f"{accuracy.difference:+.2f} points of accuracy"
+    return shown if accuracy.clear else f"{shown}, which these samples do not tell from chance"
+
+
+def _listed(rows: Sequence[Change]) -> str:
+    return ", ".join(
+        f"{row.name} {row.amount} ({row.a.kind.value if row.a else ''})" for row in rows
+    )
+
+
+def text(a: Run, b: Run) -> str:
+    """The short form, for terminals and CI logs; without a newline at its end."""
+    return "\n".join(_lines(a, b))
+
+
+def _lines(a: Run, b: Run) -> Iterator[str]:
+    for who, run in (("A", a), ("B", b)):
+        yield f"{who}  {run.name}"
+        yield f"   matches reference: {run.report.agreement}"
+    for name, before, after in options_changed(a, b):
+        yield f"option {name}: {before} -> {after}"
+    if not (a.origin and b.origin and a.origin.onnx == b.origin.onnx):
+        yield "the trained networks differ"
+    rows = changes(a, b)
+    width = max((len(row.name) for row in rows), default=0)
+    yield f"{'':{width}}  {'A':>22}  {'B':>22}  change"
+    for row in rows:
+        cells = [_cell(row, metric) for metric in (row.a, row.b)]
+        yield f"{row.name:{width}}  {cells[0]:>22}  {cells[1]:>22}  {row.text}"
+    yield verdict(a, b)
+
+
+def _cell(row: Change, metric: Metric | None) -> str:
+    if metric is None:
+        return "-"
+    return numbers.percent(metric) if row.is_accuracy else numbers.value_text(metric)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`lut>+5%`: B's figure more than 5 % above A's. Without a sign the number is a bound of B's
+    own figure; without % the difference is in the figure's unit, of accuracies in points."""
+
+    name: str
+    above: bool
+    relative: bool  # to A
+    percent: bool
+    number: float  # with its sign
+    text: str
+
+    def crossed(self, rows: Sequence[Change]) -> list[str]:
+        """What crosses it, in words.
+
+        Raises:
+            UsageError: a run has no such figure, so that nothing can be said.
+        """
+        found = [row for row in rows if self.name in (_key(row.name), _key(base_name(row.name)))]
+        if self.name == _ACCURACY:
+            found = [row for row in rows if row.is_accuracy][-1:]
+        if not found:
+            raise UsageError(f"FAIL_IF: {unknown_name('figure', self.name, _names(rows))}")
+        return [text for row in found if (text := self._crossed(row))]
+
+    def _crossed(self, row: Change) -> str | None:
+        if row.b is None or (self.relative and row.a is None):
+            who = "B" if row.b is None else "A"
+            raise UsageError(f"FAIL_IF={self.text}: {who} has no {row.name}")
+        value = 100 * row.b.value if row.is_accuracy else row.b.value
+        if self.relative and self.percent:
+            assert row.a is not None
+            bound = row.a.value * (1 + self.number / 100)
+            value = row.b.value
+        elif self.relative:
+            assert row.difference is not None
+            bound, value = self.number, row.difference
+        else:
+            bound = self.number
+        if not (value > bound if self.above else value < bound):
+            return None
+        return f"{row.name}: {row.text} crosses {self.text}"
+
+
+def read_limits(given: str) -> list[Limit]:
+    """Limits with commas or spaces between them, as FAIL_IF has them. Raises UsageError."""
+    found = []
+    for word in re.split(r"[,\s]+", given.strip().lower()):
+        match = _LIMIT.fullmatch(word)
+        if match is None:
+            raise UsageError(
+                f"FAIL_IF must be like lut>+5%, latency>+2, accuracy<-0.5 or accuracy<97, not "
+                f"{word!r}; write _ for the space in a figure's name"
+            )
+        name, way, sign, number, percent = match.groups()
+        accuracy = name == _ACCURACY or name.startswith(f"{_ACCURACY}_")
+        if percent and (accuracy or not sign):
+            raise UsageError(
+                f"FAIL_IF={word}: "
+                + (
+                    f"accuracies are in percent already: write {word[:-1]}, in points"
+                    if accuracy
+                    else f"a share is of A, so it needs a sign: write {name}{way}+{number}%"
+                )
+            )
+        value = float(number) * (-1 if sign == "-" else 1)
+        found.append(Limit(name, way == ">", bool(sign), bool(percent), value, word))
+    return found
+
+
+def check(limits: Sequence[Limit], a: Run, b: Run) -> None:
+    """Raises LimitCrossed with all that cross, UsageError for a figure that is not there."""
+    rows = changes(a, b)
+    crossed = [text for limit in limits for text in limit.crossed(rows)]
+    if crossed:
+        raise LimitCrossed("FAIL_IF: " + "; ".join(crossed))
+
+
+def base_name(name: str) -> str:
+    """`lut` of `LUT (logic synthesis)`: figures of vendor tools name their stage."""
+    return name.lower().partition(" (")[0]
+
+
+def _key(name: str) -> str:
+    return re.sub(r"\s+", "_", name.lower())
+
+
+def _names(rows: Sequence[Change]) -> list[str]:
+    return [_ACCURACY, *dict.fromkeys(_key(base_name(row.name)) for row in rows)]

@@ -1,0 +1,124 @@
+"""A run as Markdown: for terminals, reviews and issues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from flow.metric import Kind
+from flow.report import numbers
+from flow.report.drawing import shape_text
+from flow.report.layers import Layer
+from flow.report.run import Origin, Run
+
+
+def render(run: Run) -> str:
+    """The whole report, ending with a newline."""
+    return "\n".join(_lines(run)) + "\n"
+
+
+def _lines(run: Run) -> Iterator[str]:
+    report = run.report
+    yield f"matches reference: {report.agreement}"
+    yield from ("", f"# {_text(report.model)} on {_text(report.target)}", "")
+    if run.origin:
+        yield from ("```", numbers.command(run.origin.command).replace("`", "'"), "```", "")
+    for warning in report.warnings:
+        yield f"* note: {_text(warning)}"
+    if report.accuracy:
+        yield from ("", "## Accuracy", "")
+        rows = (
+            (
+                numbers.stage_name(stage, report.target),
+                numbers.percent(metric),
+                f"{metric.kind.value}, {metric.source}",
+            )
+            for stage, metric in report.accuracy.items()
+        )
+        yield from _table(("stage", "accuracy", "source"), rows, right=(1,))
+    if report.metrics:
+        yield from ("", "## Figures", "")
+        kinds = tuple(kind.value for kind in Kind)
+        figures = (
+            (
+                name,
+                *(numbers.value_text(found[kind]) if kind in found else "" for kind in Kind),
+                "; ".join(metric.source for metric in found.values()),
+            )
+            for name, found in numbers.by_name(report.metrics).items()
+        )
+        yield from _table(("figure", *kinds, "source"), figures, right=(1, 2, 3))
+    if run.layers:
+        yield from ("", "## Layers", "")
+        yield from _layers(run)
+    if run.origin:
+        yield from ("", "## What made it", "")
+        yield from _origin(run.origin)
+
+
+def _layers(run: Run) -> Iterator[str]:
+    columns, macs = numbers.columns(run.layers), numbers.total_macs(run)
+    heads = ("layer", "operation", "output", "type", "weights", "bits", "MACs", "share")
+    sums = ("accumulator", "bits needed", "bits there", "error, dB")
+    own = tuple(f"{name} ({kind.value})" for name, _, kind in columns)
+    rows = (
+        (
+            *(layer.name, layer.op, shape_text(layer.shape), layer.type),
+            *_weights(layer),
+            *((f"{layer.macs:,}", f"{layer.macs / macs:.1%}") if layer.macs else ("", "")),
+            *_sums(layer),
+            *(
+                numbers.value_text(metric) if (metric := numbers.of_layer(layer, column)) else ""
+                for column in columns
+            ),
+            layer.requant,
+        )
+        for layer in run.layers
+    )
+    last = 4 + len(heads) + len(own)
+    yield from _table((*heads, *sums, *own, "requantization"), rows, right=range(4, last))
+    yield from ("", f"Accumulators and errors over {_text(run.samples)}.")
+
+
+def _weights(layer: Layer) -> tuple[str, str]:
+    return (f"{layer.weights.count:,}", str(layer.weights.bits)) if layer.weights else ("", "")
+
+
+def _sums(layer: Layer) -> tuple[str, str, str, str]:
+    sums, error = layer.accumulator, layer.error
+    lost = "none" if error and error.sqnr is None else f"{error.sqnr:.1f}" if error else ""
+    if sums is None:
+        return "", "", "", lost
+    return f"{sums.low:,} to {sums.high:,}", str(sums.bits), str(sums.width or ""), lost
+
+
+def _origin(origin: Origin) -> Iterator[str]:
+    yield f"* network file: sha256 {_text(origin.onnx)}"
+    yield f"* artifact: key {_text(origin.key)}"
+    yield f"* bitwright's sources: sha256 {_text(origin.source)}"
+    for name, given in (("versions", origin.versions), ("training", origin.training)):
+        if given:
+            yield f"* {name}: " + ", ".join(f"{_text(k)} {_text(v)}" for k, v in given.items())
+    options = ", ".join(f"{_text(k)}={_text(v)}" for k, v in origin.options.items())
+    yield f"* options: {options}"
+    yield "* left to the host: " + ", ".join(("quantizing the input", *map(_text, origin.host)))
+
+
+def _table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()
+) -> Iterator[str]:
+    to_right = set(right)
+    yield _row(heads)
+    yield "|" + "|".join("--:" if at in to_right else "---" for at in range(len(heads))) + "|"
+    for row in rows:
+        yield _row(row)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_text(cell) for cell in cells) + " |"
+
+
+def _text(text: str) -> str:
+    """Nothing in it is markup: neither Markdown's nor HTML's."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat).replace("&", "&amp;")

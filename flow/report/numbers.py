@@ -1,0 +1,71 @@
+"""Numbers and names as readers see them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from flow.metric import Kind, Metric
+from flow.report.layers import Layer
+from flow.report.run import Run
+
+_ORDER = "MODEL TARGET OPTS DATA"
+# How each target runs what it made.
+_SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime"}
+
+
+def stage_name(stage: str, target: str) -> str:
+    """What a stage of accuracy is called on a target."""
+    return _SIMULATION.get(target, stage) if stage == "simulation" else stage
+
+
+def figure(value: float) -> str:
+    """`12,345`, `0.0123`: whole numbers whole, others to four digits."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:.4g}"
+
+
+def value_text(metric: Metric) -> str:
+    """A metric's value with unit and interval."""
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    interval = metric.interval
+    around = f" [{figure(interval.low)}, {figure(interval.high)}]" if interval else ""
+    return f"{figure(metric.value)}{unit}{around}"
+
+
+def percent(metric: Metric) -> str:
+    """A share with its interval, in percent."""
+    around = metric.interval
+    shown = f" [{100 * around.low:.1f}, {100 * around.high:.1f}]" if around else ""
+    return f"{100 * metric.value:.2f} %{shown}"
+
+
+def command(variables: Mapping[str, str], verb: str = "compile") -> str:
+    """The make command with these variables, to be pasted into a shell."""
+    order = sorted(variables, key=lambda name: (name not in _ORDER, _ORDER.find(name)))
+    given = " ".join(f"{name}={shlex.quote(variables[name])}" for name in order)
+    return f"make {verb} {given}"
+
+
+def by_name(metrics: Iterable[Metric]) -> dict[str, dict[Kind, Metric]]:
+    """Metrics of one name side by side: measured, estimated, assumed."""
+    found: dict[str, dict[Kind, Metric]] = {}
+    for metric in metrics:
+        found.setdefault(metric.name, {})[metric.kind] = metric
+    return found
+
+
+def columns(layers: Iterable[Layer]) -> list[tuple[str, str, Kind]]:
+    """Name, unit and kind of the figures that a target gives of layers, in order."""
+    return list(dict.fromkeys((m.name, m.unit, m.kind) for layer in layers for m in layer.metrics))
+
+
+def of_layer(layer: Layer, column: tuple[str, str, Kind]) -> Metric | None:
+    """The layer's figure for a column, if it has one."""
+    return next((m for m in layer.metrics if (m.name, m.unit, m.kind) == column), None)
+
+
+def total_macs(run: Run) -> int:
+    """Multiply-accumulates of all layers."""
+    return sum(layer.macs for layer in run.layers)

@@ -1,0 +1,191 @@
+"""Many runs: finding them in a folder, and the page on which they are compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from flow.artifact import MANIFEST
+from flow.errors import UsageError
+from flow.metric import Metric
+from flow.report import charts, compare, html
+from flow.report.compare import COSTS, base_name
+from flow.report.drawing import shape_text
+from flow.report.layers import Layer
+from flow.report.run import REPORT, Run, read_run
+
+INDEX = "index.html"
+MAX_RUNS = 2000
+_TRAININGS = "models"  # of a runs folder, beside the artifacts
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder among the runs: its run, or why there is none. `changed` is in seconds since
+    1970."""
+
+    folder: Path
+    changed: float
+    run: Run | None
+    problem: str = ""
+
+
+def find_runs(folder: Path) -> list[Found]:
+    """All runs in a folder, newest first; what is half-written or damaged is there, with the
+    reason.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    try:
+        inside = [path for path in folder.iterdir() if path.name != _TRAININGS and path.is_dir()]
+        times = {path: _changed(path) for path in inside}
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read: {error.strerror}; compile first") from error
+    newest = sorted(inside, key=lambda path: (-times[path], path.name))[:MAX_RUNS]
+    return [_found(path, times[path]) for path in newest]
+
+
+def _changed(path: Path) -> float:
+    manifest = path / MANIFEST
+    return (manifest if manifest.is_file() else path).stat().st_mtime
+
+
+def _found(path: Path, changed: float) -> Found:
+    if path.name.startswith("."):
+        return Found(path, changed, None, "a compile that was stopped, or is under way")
+    if not (path / MANIFEST).is_file():
+        return Found(path, changed, None, f"no {MANIFEST}: its compile did not end; compile again")
+    try:
+        body = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if REPORT not in body["files"]:
+            return Found(path, changed, None, f"its {MANIFEST} knows no {REPORT}; compile again")
+        return Found(path, changed, read_run(path))
+    except UsageError as error:
+        return Found(path, changed, None, str(error))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return Found(path, changed, None, f"{MANIFEST} is damaged: {error!r}"[:200])
+
+
+def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) -> str:
+    """A table of runs with Pareto plots, and any two of them layer by layer; the page will lie in
+    the folder `place`. With exactly two runs it begins with what to make of them.
+
+    Raises:
+        ToolMissing: the plotting library is not installed.
+    """
+    runs = [each.run for each in found if each.run is not None]
+    two = tuple(runs) if len(runs) == 2 and len(found) == 2 else None
+    columns = list(
+        dict.fromkeys((m.name, m.unit, m.kind) for run in runs for m in run.report.metrics)
+    )
+    return html.render(
+        "runs.html",
+        title=title,
+        found=found,
+        links=[_link(each, place) for each in found],
+        times=[_time(each.changed) for each in found],
+        newest_first=newest_first,
+        columns=columns,
+        metric_of=_metric_of,
+        accuracy_of=_accuracy,
+        all_match=all(run.report.agreement.matches for run in runs),
+        verdict=compare.verdict(*two) if two else "",
+        options=compare.options_changed(*two) if two else [],
+        changes=compare.changes(*two) if two else [],
+        charts={"pareto": _paretos(runs)},
+        data=[_data(run) for run in runs],
+    )
+
+
+def _link(found: Found, place: Path) -> str:
+    """From the page to the run's own, where it has one."""
+    target = found.folder / "report.html"
+    if found.run is None or not target.is_file():
+        return ""
+    return quote(Path(os.path.relpath(target.resolve(), place.resolve())).as_posix())
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _metric_of(run: Run, column: tuple[str, str, Any]) -> Metric | None:
+    return next((m for m in run.report.metrics if (m.name, m.unit, m.kind) == column), None)
+
+
+def _accuracy(run: Run) -> Metric | None:
+    """On the hardware as simulated, else of the integers."""
+    stages = run.report.accuracy
+    return next((stages[s] for s in ("simulation", "integer", "quantized") if s in stages), None)
+
+
+def _paretos(runs: Sequence[Run]) -> dict[str, Any]:
+    """A plot for every cost in which runs differ that have an accuracy on the same data."""
+    costs: dict[tuple[str, str, str, str], list[tuple[Run, Metric, Metric]]] = {}
+    for run in runs:
+        accuracy, data = _accuracy(run), compare.data_of(run)
+        if accuracy is None or not data or not run.report.agreement.matches:
+            continue
+        for metric in run.report.metrics:
+            if base_name(metric.name) in COSTS:
+                key = (metric.name, metric.unit, metric.kind.value, data)
+                costs.setdefault(key, []).append((run, metric, accuracy))
+    drawn: dict[str, Any] = {}
+    for (name, unit, kind, _), rows in costs.items():
+        if len({metric.value for _, metric, _ in rows}) > 1:
+            models = ", ".join(dict.fromkeys(run.report.model for run, _, _ in rows))
+            title = f"{name} ({kind}): {models}"
+            number = sum(other.startswith(title) for other in drawn)  # the same model, other data
+            title = f"{title}, other data ({number})" if number else title
+            drawn[title] = charts.pareto(name, unit, _points(rows))
+    return drawn
+
+
+def _points(rows: Sequence[tuple[Run, Metric, Metric]]) -> list[dict[str, Any]]:
+    pairs = [(cost.value, accuracy.value) for _, cost, accuracy in rows]
+    return [
+        {
+            "run": run.name,
+            "cost": cost.value,
+            "accuracy": 100 * accuracy.value,
+            "low": 100 * (accuracy.interval.low if accuracy.interval else accuracy.value),
+            "high": 100 * (accuracy.interval.high if accuracy.interval else accuracy.value),
+            "best": not any(
+                (c <= cost.value and a >= accuracy.value) and (c, a) != (cost.value, accuracy.value)
+                for c, a in pairs
+            ),
+        }
+        for run, cost, accuracy in rows
+    ]
+
+
+def _data(run: Run) -> dict[str, Any]:
+    """The layers as name and value pairs, for the difference of two runs."""
+    return {
+        "name": run.name,
+        "layers": [{"name": layer.name, "values": _values(layer)} for layer in run.layers],
+    }
+
+
+def _values(layer: Layer) -> dict[str, str | float]:
+    weights, sums, error = layer.weights, layer.accumulator, layer.error
+    found: dict[str, str | float | None] = {
+        "operation": layer.op,
+        "output": shape_text(layer.shape),
+        "type": layer.type,
+        "weight bits": weights.bits if weights else None,
+        "weights that are 0": weights.zeros if weights else None,
+        "accumulator bits": sums.bits if sums else None,
+        "requantization": layer.requant or None,
+        "error, dB": round(error.sqnr, 1) if error and error.sqnr is not None else None,
+        "MACs": layer.macs or None,
+        **{f"{m.name} ({m.kind.value})": m.value for m in layer.metrics},
+    }
+    return {name: value for name, value in found.items() if value is not None}
