@@ -111,9 +111,11 @@
     addEventListener("hashchange", () => { if (asked() !== null) show(asked()); });
     all("tr [data-layer]").forEach((link) => link.addEventListener("click", () => $("#details").scrollIntoView({ block: "nearest" })));
     show(asked() ?? 0);
-    const cost = $("#cost"), drawCost = () => { if (cost.value) draw($("#chart-cost"), charts.costs[cost.value]); };
-    cost.addEventListener("change", drawCost);
-    drawCost();
+    const cost = $("#cost"), drawCost = () => draw($("#chart-cost"), charts.costs[cost.value]);
+    if (cost) {
+      cost.addEventListener("change", drawCost);
+      drawCost();
+    }
   }
   all("[data-chart]").forEach((place) => draw(place, charts[place.dataset.chart]));
   all("[data-pareto]").forEach((place) => draw(place, charts.pareto[place.dataset.pareto]));
