@@ -44,14 +44,10 @@ def _sort(page: Page, table: str, name: str) -> str | None:
 
 
 def test_a_page_of_60_layers_opens_at_once(browser: Browser, page: Path) -> None:
-    taken = []
-    for _ in range(4):  # the machine may be busy with other tests
-        opened = Opened(browser, page)
-        taken.append(opened.seconds)
-        if min(taken) < SECONDS:
-            break
-        opened.close()
-    assert min(taken) < SECONDS, taken
+    opened = Opened(browser, page)
+    assert 0 < opened.seconds < SECONDS
+    opened.drawn()
+    assert opened.seconds < SECONDS  # with all its pictures
     assert opened.page.locator("#layer-facts dd").count() > 5
     assert len(_column(opened.page, "layers", 2)) == 60
     opened.close()
