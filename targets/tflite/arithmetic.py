@@ -27,19 +27,26 @@ _FEASIBLE = 1.5  # accumulators of slack before a candidate is not even tried: f
 
 
 class Arithmetic(Enum):
-    """XNNPACK: rint(float32(acc) * float32(m)), ties to even. RUY, the default of tflite-runtime:
-    a 31-bit multiplier and two roundings, ties up. Both measured equal on 100 % of random
-    accumulators in convolution, depthwise convolution and dense layers."""
+    """XNNPACK: rint(float32(acc) * float32(m)), ties to even. RUY, in the convolutions and dense
+    layers of tflite-runtime: a 31-bit multiplier and two roundings, ties up. GEMMLOWP, in its
+    depthwise convolutions and products of activations: the second rounding's ties away from 0."""
 
     XNNPACK = "XNNPACK"
     RUY = "ruy"
+    GEMMLOWP = "gemmlowp"
+
+    @property
+    def elementwise(self) -> Arithmetic:
+        """What the same runtime does in a depthwise convolution or a product of activations."""
+        return Arithmetic.GEMMLOWP if self is Arithmetic.RUY else self
 
     def multiplier(self, s_in: float, s_w: NDArray[np.float32], s_out: float) -> NDArray[Any]:
-        """The real multiplier that the runtime makes of the three scales (float32)."""
+        """The real multiplier that the runtime makes of the three scales (float32, or float64)."""
         if self is Arithmetic.XNNPACK:
             product: NDArray[Any] = (np.float32(s_in) * s_w) / np.float32(s_out)
             return product
-        return np.float64(np.float32(s_in)) * s_w / np.float64(np.float32(s_out))
+        exact = s_w.astype(np.float64)  # an array of float32 would make all float32
+        return np.float32(s_in).astype(np.float64) * exact / np.float64(np.float32(s_out))
 
     def rounded(self, acc: IntArray, multiplier: NDArray[Any]) -> IntArray:
         """Accumulators (broadcast against multipliers) to codes, before zero-point and clamp."""
@@ -49,12 +56,17 @@ class Arithmetic(Enum):
         fraction, exponent = np.frexp(multiplier)
         q = np.rint(fraction * 2.0**31).astype(np.int64)
         left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
-        high = ((acc << left) * q + (1 << 30)) >> 31
-        made: IntArray = (high + ((np.int64(1) << right) >> 1)) >> right
-        return made
+        product, half = (acc << left) * q, (np.int64(1) << right) >> 1
+        if self is Arithmetic.RUY:
+            up: IntArray = (((product + (1 << 30)) >> 31) + half) >> right
+            return up
+        high = (np.abs(product) + (1 << 30) - (product < 0)) >> 31
+        away: IntArray = np.sign(product) * ((high + half) >> right)
+        return away
 
     def reach(self, multiplier: NDArray[Any]) -> IntArray:
-        """The greatest accumulator that the kernel takes: ruy shifts it left in 32 bits first."""
+        """The greatest accumulator that the kernel takes: all but XNNPACK shift it left in 32 bits
+        first."""
         if self is Arithmetic.XNNPACK:
             return np.full(multiplier.shape, MAX_ACCUMULATOR)
         left = np.maximum(np.frexp(multiplier)[1], 0)
@@ -137,6 +149,21 @@ def fit(
                 return best
     assert best is not None, "a gain of 1 always fits int32"
     return best
+
+
+def begins(values: IntArray, steps: Steps, fitted: Fitted, scales: Scales) -> IntArray:
+    """The least argument of low..high at which the kernel gives at least each of the values, high+1
+    where it never does."""
+    factor = scales.arithmetic.multiplier(scales.s_in, fitted.weight_scale.reshape(1), scales.s_out)
+    low = np.full(values.shape, steps.low)
+    high = np.full(values.shape, steps.high + 1)  # the kernel is monotone: bisect
+    while (low < high).any():
+        middle = (low + high) // 2
+        sums = middle * fitted.gain + fitted.offset
+        reached = scales.arithmetic.rounded(sums, factor) >= values
+        high = np.where(reached, np.minimum(middle, high), high)
+        low = np.where(reached, low, np.minimum(middle + 1, high))
+    return low
 
 
 def _candidates(slope: float, scales: Scales) -> Iterator[NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -14,17 +14,12 @@ from flow.layout import Layout
 from flow.ops import IntArray, Relu, Requant, Shape, Threshold
 from flow.ops.base import full
 from flow.requant import Rounding, Rule, Steps
-from targets.tflite.arithmetic import MAX_ACCUMULATOR, Fitted, Scales, fit
-from targets.tflite.model import Activation, DType, Tensor
+from targets.tflite.model import Activation, Tensor
 from targets.tflite.state import (
     INT8_HIGH,
     INT8_LOW,
     Refused,
     State,
-    Stored,
-    Unproven,
-    device_shape,
-    scale_of,
 )
 
 MAX_WEIGHT = 127  # the format leaves out -128, so that kernels may add two products in 16 bits
@@ -54,6 +49,7 @@ class Product:
     emit: Callable[[Constants, Tensor], None]
     room: int = MAX_WEIGHT
     shape: Shape | None = None  # of the operator's result, where it is not the value's
+    depthwise: bool = False  # one row for each channel, and the arithmetic of such operators
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,89 +172,3 @@ def _too_many(low: int, high: int) -> Refused:
         f"its codes go from {low} to {high}, int8 holds {CODES}",
         "quantize it to 8 bits or fewer, or let it be the network's output",
     )
-
-
-def finish(state: State, node: str, made: Product, goal: Goal) -> Stored:
-    """Write the kernel that gives the goal; channels that are not proven are noted.
-
-    Raises:
-        Refused: an accumulator does not fit int32.
-    """
-    chosen, fits = _best(state, made, goal)
-    missed = {c: f.missed for c, f in enumerate(fits) if f.missed}
-    if missed:
-        state.result.unproven.append(Unproven(node, tuple(missed), max(missed.values())))
-    signs = np.array(
-        [-f.gain if s.falling else f.gain for f, s in zip(fits, goal.steps, strict=True)]
-    )
-    biases = made.bias.astype(object) * signs + np.array([f.offset for f in fits], dtype=object)
-    if max(abs(int(b)) for b in biases) > MAX_ACCUMULATOR:
-        raise Refused("its bias does not fit int32", "use fewer bits or smaller biases")
-    scale = chosen.scale or scale_of(goal.value)
-    output = state.tensor(
-        node,
-        made.shape or device_shape(goal.value.shape),
-        Tensor(node, (), DType.INT8, (scale,), chosen.base + chosen.zero),
-    )
-    made.emit(
-        Constants(
-            made.rows * signs[:, None],
-            biases.astype(np.int64),
-            np.array([f.weight_scale for f in fits], dtype=np.float32),
-            chosen.activation,
-        ),
-        output,
-    )
-    shaped = state.reshaped(output, device_shape(goal.value.shape), f"{node}_shaped")
-    return Stored(shaped, chosen.zero, made.layout)
-
-
-def _best(state: State, made: Product, goal: Goal) -> tuple[Representation, tuple[Fitted, ...]]:
-    """The first representation in which every channel is proven, else the one that misses least."""
-    best: tuple[Representation, tuple[Fitted, ...]] | None = None
-    for chosen in _representations(goal):
-        fits = _fits(state, made, goal, chosen)
-        if best is None or _missed(fits) < _missed(best[1]):
-            best = chosen, fits
-        if not _missed(fits):
-            break
-    assert best is not None
-    return best
-
-
-def _representations(goal: Goal) -> Iterator[Representation]:
-    tried = [base for base in goal.bases if goal.low <= base <= goal.high]
-    for base in dict.fromkeys((*tried, goal.low)):
-        yield representation(base, goal.low, goal.high)
-
-
-def _missed(fits: tuple[Fitted, ...]) -> int:
-    return sum(found.missed for found in fits)
-
-
-def _fits(state: State, made: Product, goal: Goal, chosen: Representation) -> tuple[Fitted, ...]:
-    scales = Scales(
-        state.choices.arithmetic,
-        made.source.scale[0],
-        chosen.scale or scale_of(goal.value),
-    )
-    kept: dict[tuple[int, float, int], Fitted] = {}  # channels that are alike are searched once
-    fits = []
-    most = abs(made.rows).max(axis=1, initial=0)
-    for steps, slope, weight in zip(goal.steps, goal.slopes, most.tolist(), strict=True):
-        if max(abs(steps.low), abs(steps.high)) > MAX_ACCUMULATOR:
-            raise Refused(
-                f"its accumulator goes from {steps.low} to {steps.high}, more than int32 holds",
-                "use fewer bits or narrower layers",
-            )
-        key = (id(steps), slope, weight)
-        if key not in kept:
-            gains = _gains(made.room // max(weight, 1))
-            kept[key] = fit(steps, chosen.base, slope, scales, gains)
-        fits.append(kept[key])
-    return tuple(fits)
-
-
-def _gains(room: int) -> tuple[int, ...]:
-    """Powers of two up to the room that the weights leave."""
-    return tuple(1 << power for power in range(max(room, 1).bit_length()))

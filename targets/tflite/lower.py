@@ -15,7 +15,8 @@ from flow.layout import Layout
 from flow.ops import MaxPool, Movement, Mul, Relu, Requant, Table, Threshold
 from flow.requant import Rounding
 from targets.tflite.arithmetic import Scales, fit
-from targets.tflite.kernels import CODES, Goal, finish, goal, identity, representation
+from targets.tflite.finish import finish
+from targets.tflite.kernels import CODES, Goal, goal, identity, representation
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import max_pool, move, relabelled, settled
 from targets.tflite.products import aligned, is_product, product
@@ -210,7 +211,7 @@ def _mul(state: State, node: Node, op: Mul, name: str, wanted: Goal) -> Stored:
             continue
         chosen = representation(base, wanted.low, wanted.high)
         scale = chosen.scale or scale_of(wanted.value)
-        scales = Scales(state.choices.arithmetic, 1.0, scale)
+        scales = Scales(state.choices.arithmetic.elementwise, 1.0, scale)
         found = fit(wanted.steps[0], base, wanted.slopes[0], scales, (1,), free=False)
         if found.proven:
             break

@@ -126,6 +126,30 @@ def max_pool(state: State, node: Node, op: MaxPool, source: Stored) -> Stored:
     return Stored(made, source.zero, Layout.channels_last(node.output.shape))
 
 
+def mixed(state: State, source: Tensor, matrix: IntArray, output: Tensor) -> Tensor:
+    """Every place's numbers times a matrix (out, in) of small integers; both tensors have the
+    output's scale, so that nothing is rounded."""
+    name, scale = output.name, output.scale[0]
+    outs, ins = matrix.shape
+    flat = len(source.shape) == 2
+    shape = (outs, ins) if flat else (outs, 1, 1, ins)
+    data = matrix.reshape(shape).astype(np.int8)
+    ones = (1.0,) * outs
+    weight = state.constant(f"{name}_weight", data, DType.INT8, scale=ones)
+    scales = (scale,) * outs
+    bias = state.constant(f"{name}_bias", np.zeros(outs, np.int32), DType.INT32, scale=scales)
+    inputs = (source, weight, bias)
+    if flat:
+        version = state.choices.dense_version
+        return state.operator(
+            Kind.FULLY_CONNECTED, inputs, output, version, fusedActivationFunction=0
+        )
+    plain = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    return state.operator(
+        Kind.CONV_2D, inputs, output, 3, fusedActivationFunction=0, padding=1, **plain
+    )
+
+
 def relabelled(state: State, name: str, source: Stored, scale: float, zero_point: int) -> Stored:
     """The same numbers with another scale and zero-point written beside them."""
     tensor = source.tensor

@@ -14,12 +14,12 @@ import numpy as np
 from flow.graph import Node
 from flow.layout import Layout
 from flow.ops import Add, Conv, Dense, IntArray, Op, Shape, SumPool
+from targets.tflite.finish import finish
 from targets.tflite.kernels import (
     MAX_WEIGHT,
     Constants,
     Product,
     aligned_goal,
-    finish,
 )
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import padded, relabelled, settled
@@ -96,9 +96,8 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
     outs, taken = op.weight.shape[:2]
     depthwise = op.groups > 1 and op.groups == channels and taken == 1
     weight = op.weight if depthwise else ungrouped(op.weight, op.groups)
-    taps = weight.shape[2:]
+    inside, *taps = weight.shape[1:]
     rows = weight.transpose(0, 2, 3, 1).reshape(outs, -1)  # (out, kh * kw * in)
-    shape = (1, *taps, outs) if depthwise else (outs, *taps, weight.shape[1])
     options = {
         "padding": int(padding == "VALID"),
         "strideH": op.stride[0],
@@ -113,6 +112,7 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
         if depthwise:
             constants = _turned(constants)
         axis = 3 if depthwise else 0
+        shape = (1, *taps, outs) if depthwise else (len(constants.weight), *taps, inside)
         tensors = _tensors(state, node, constants, shape, axis, source)
         state.operator(
             Kind.DEPTHWISE_CONV_2D if depthwise else Kind.CONV_2D,
@@ -129,6 +129,7 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
         tensor,
         Layout.channels_last(node.output.shape),
         emit,
+        depthwise=depthwise,
     )
 
 
@@ -188,7 +189,8 @@ def _add(state: State, node: Node, op: Add) -> Product:
     rows = np.tile(weight.astype(np.int64), (first.layout.shape[0], 1))
     bias = op.bias + first.shift * rows.sum(axis=1)
     emit = _depthwise(state, node, stacked, (count, 1), first)
-    return Product(rows, bias, stacked, first.layout, emit, shape=(1, 1, places, channels))
+    shape = (1, 1, places, channels)
+    return Product(rows, bias, stacked, first.layout, emit, shape=shape, depthwise=True)
 
 
 def _identity(state: State, node: Node, source: Stored) -> Product:
@@ -197,7 +199,8 @@ def _identity(state: State, node: Node, source: Stored) -> Product:
     rows = np.ones((source.layout.shape[0], 1), dtype=np.int64)
     bias = np.full(len(rows), source.shift)
     emit = _depthwise(state, node, tensor, (1, 1), source)
-    return Product(rows, bias, tensor, source.layout, emit, shape=(1, 1, places, channels))
+    shape = (1, 1, places, channels)
+    return Product(rows, bias, tensor, source.layout, emit, shape=shape, depthwise=True)
 
 
 def _columns(source: Stored) -> tuple[int, int]:

@@ -74,6 +74,7 @@ class Choices:
     weights: DType
     dense_version: int
     proven: bool  # whether a requantization that no multiplier gives is compared step by step
+    shared: bool  # whether its steps are shared by several kernels before that
 
 
 class State:

@@ -134,9 +134,10 @@ class Tflite(Target):
     def _lowered(self, graph: Graph) -> Lowered:
         litert = self.runtime is Runtime.LITERT
         proven = self.exact is Exact.PROVEN
-        return lower(
-            graph, Choices(self._arithmetic, DType[self.weights.name], 12 if litert else 9, proven)
-        )
+        # On LiteRT few accumulators of a layer differ, so a user who lets them has the faster file.
+        shared = not (litert and self.may_differ)
+        weights, version = DType[self.weights.name], 12 if litert else 9
+        return lower(graph, Choices(self._arithmetic, weights, version, proven, shared))
 
     def _warnings(self, lowered: Lowered) -> list[str]:
         found = [
