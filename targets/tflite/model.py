@@ -50,6 +50,7 @@ class Kind(Enum):
     PAD = "PadOptions"
     PADV2 = "PadV2Options"
     RESHAPE = "ReshapeOptions"
+    SQUEEZE = "SqueezeOptions"
     SUM = "ReducerOptions"
 
 

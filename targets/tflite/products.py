@@ -25,6 +25,14 @@ from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import padded, relabelled, settled
 from targets.tflite.state import INT8_HIGH, INT8_LOW, Refused, State, Stored
 
+_ONE_PLACE = {
+    "padding": 1,
+    "strideH": 1,
+    "strideW": 1,
+    "dilationHFactor": 1,
+    "dilationWFactor": 1,
+}
+
 
 def product(state: State, node: Node, value: str | None = None) -> Product:
     """The product that a node is; with `value`, that stored value itself, times 1.
@@ -58,6 +66,14 @@ def _dense(state: State, node: Node, op: Dense) -> Product:
     whole = ordered.shape[1] * packed.bits % 8 == 0
     dtype = packed if whole and abs(ordered).max(initial=0) <= room else DType.INT8
 
+    layout = Layout.channels_last(node.output.shape)
+    bias = op.bias + source.shift * ordered.sum(axis=1)
+    if state.choices.old_delegate:
+        inside = state.reshaped(source.tensor, (1, 1, 1, ordered.shape[1]), f"{node.name}_in")
+        shape = (1, 1, 1, len(ordered))
+        emit_conv = _as_conv(state, node, inside, source)
+        return Product(ordered, bias, inside, layout, emit_conv, shape=shape)
+
     def emit(constants: Constants, output: Tensor) -> None:
         state.result.packed[node.name] = dtype
         weight, bias = _tensors(state, node, constants, constants.weight.shape, 0, source, dtype)
@@ -70,13 +86,22 @@ def _dense(state: State, node: Node, op: Dense) -> Product:
         )
 
     return Product(
-        ordered,
-        op.bias + source.shift * ordered.sum(axis=1),
-        source.tensor,
-        Layout.channels_last(node.output.shape),
-        emit,
-        room if dtype is packed else MAX_WEIGHT,
+        ordered, bias, source.tensor, layout, emit, room if dtype is packed else MAX_WEIGHT
     )
+
+
+def _as_conv(
+    state: State, node: Node, inside: Tensor, source: Stored
+) -> Callable[[Constants, Tensor], None]:
+    """Writes a dense layer as the convolution of one place."""
+
+    def emit(constants: Constants, output: Tensor) -> None:
+        rows, taps = constants.weight.shape
+        tensors = _tensors(state, node, constants, (rows, 1, 1, taps), 0, source)
+        options = {**_ONE_PLACE, "fusedActivationFunction": constants.activation.value}
+        state.operator(Kind.CONV_2D, (inside, *tensors), output, 3, **options)
+
+    return emit
 
 
 def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
@@ -233,12 +258,8 @@ def _depthwise(
             output,
             3,
             fusedActivationFunction=constants.activation.value,
-            padding=1,
-            strideH=1,
-            strideW=1,
-            dilationHFactor=1,
-            dilationWFactor=1,
             depthMultiplier=1,
+            **_ONE_PLACE,
         )
 
     return emit

@@ -34,8 +34,8 @@ class Run:
     builtin: list[str]
 
 
-def run_file(model: Path, numbers: NDArray[np.int8], runtime: str) -> Run:
-    """Run a .tflite file on rows of numbers.
+def run_file(model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False) -> Run:
+    """Run a .tflite file on rows of numbers; `xnnpack` is tflite-runtime's.
 
     Raises:
         ToolMissing: the runtime is not there, or is broken (tells by building an interpreter).
@@ -48,7 +48,8 @@ def run_file(model: Path, numbers: NDArray[np.int8], runtime: str) -> Run:
         with writing_to(work):
             np.save(work / "in.npy", numbers)
         files = [str(model.resolve()), str(work / "in.npy"), str(work / "out.npz")]
-        run([sys.executable, program, *files, "--runtime", runtime], work, work / "log")
+        options = ["--runtime", runtime, *(["--xnnpack"] if xnnpack else [])]
+        run([sys.executable, program, *files, *options], work, work / "log")
         if (work / "out.json").is_file():
             raise _explained(json.loads((work / "out.json").read_text()), model, runtime)
         if not (work / "out.npz").is_file():
@@ -71,16 +72,19 @@ def _explained(told: dict[str, Any], model: Path, runtime: str) -> FlowError:
 class TfliteSimulation:
     """One artifact's file, run by its runtime."""
 
-    def __init__(self, graph: Graph, folder: Path, lowered: Lowered, runtime: str):
+    def __init__(
+        self, graph: Graph, folder: Path, lowered: Lowered, runtime: str, xnnpack: bool = False
+    ):
         """Raises FlowError where the artifact holds no file."""
         self._graph, self._lowered, self._runtime = graph, lowered, runtime
+        self._xnnpack = xnnpack
         self._model = folder / MODEL
         if not self._model.is_file():
             raise FlowError(f"{folder}: {MODEL} is not there; compile again")
 
     def run(self, codes: IntArray) -> IntArray:
         """Output codes of input codes. Raises UsageError, ToolMissing, ToolFailed."""
-        done = run_file(self._model, self._numbers(codes), self._runtime)
+        done = run_file(self._model, self._numbers(codes), self._runtime, self._xnnpack)
         if len(done.outputs) != 1:
             raise UsageError(f"{self._model} has {len(done.outputs)} outputs, not 1")
         return self._codes(done.outputs[0], self._lowered.ends[1])
@@ -97,7 +101,7 @@ class TfliteSimulation:
             copy = Path(name) / MODEL
             with writing_to(copy.parent):
                 copy.write_bytes(with_outputs(self._model, names))
-            done = run_file(copy, self._numbers(codes), self._runtime)
+            done = run_file(copy, self._numbers(codes), self._runtime, self._xnnpack)
         found = dict(zip(names, done.outputs, strict=True))
         return {
             name: self._codes(found[stored.tensor.name], stored) for name, stored in values.items()

@@ -8,11 +8,13 @@
 The host's quantization (host.py), and what makes features of sound (features.py), lie beside this
 file. As a program it runs the file on numbers
 that are laid out already:  python run_tflite.py model.tflite in.npy out.npz --runtime litert
+A file that was made for tflite-runtime's XNNPACK (io.json says so) is run with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import json
 import sys
@@ -38,7 +40,8 @@ class Network:
         self.front_end = None
         if "features" in self.host.constants:
             self.front_end = _beside(path, "features").FrontEnd.load(constants)
-        self.interpreter = build(Path(path), runtime)
+        xnnpack = runtime == "tflite-runtime" and self.places["xnnpack"]
+        self.interpreter = build(Path(path), runtime, xnnpack)
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Float inputs (n, ...) to the network's real outputs (n, ...)."""
@@ -71,12 +74,35 @@ def _beside(path: str | Path, name: str) -> Any:
         sys.path.pop(0)
 
 
-def build(path: Path, runtime: str = "litert") -> Any:
-    """The runtime's interpreter of a file, on one thread."""
+def build(path: Path, runtime: str = "litert", xnnpack: bool = False) -> Any:
+    """The runtime's interpreter of a file, on one thread; with XNNPACK's integer kernels in
+    tflite-runtime, which has them but does not use them by default.
+
+    Raises:
+        OSError, AttributeError: its library does not have them.
+    """
     module = importlib.import_module(MODULES[runtime])
-    interpreter = module.Interpreter(model_path=str(path), num_threads=1)
+    more = {"experimental_delegates": [Xnnpack(module)]} if xnnpack else {}
+    interpreter = module.Interpreter(model_path=str(path), num_threads=1, **more)
     interpreter.allocate_tensors()
     return interpreter
+
+
+class Xnnpack:
+    """XNNPACK with its kernels for signed and unsigned 8 bits, by the C functions that the wheel's
+    library exports (xnnpack_delegate.h of TensorFlow Lite 2.14)."""
+
+    def __init__(self, module: Any):
+        (library,) = Path(module.__file__).parent.glob("_pywrap_tensorflow_interpreter_wrapper*")
+        create = ctypes.CDLL(str(library)).TfLiteXNNPackDelegateCreate
+        create.restype, create.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        self._options = (ctypes.c_uint32 * 64)(1, 1 | 2)  # threads, flags; all else is 0
+        self._delegate = create(ctypes.byref(self._options))
+        if not self._delegate:
+            raise OSError("TfLiteXNNPackDelegateCreate gave nothing")
+
+    def _get_native_delegate_pointer(self) -> int:
+        return int(self._delegate)
 
 
 def run(interpreter: Any, numbers: NDArray[Any]) -> list[NDArray[np.int64]]:
@@ -117,9 +143,10 @@ def main() -> int:
     parser.add_argument("input", type=Path, help=".npy, int8")
     parser.add_argument("output", type=Path, help=".npz; or .json where it cannot be run")
     parser.add_argument("--runtime", choices=list(MODULES), default="litert")
+    parser.add_argument("--xnnpack", action="store_true", help="of tflite-runtime")
     args = parser.parse_args()
     try:
-        interpreter = build(args.model, args.runtime)
+        interpreter = build(args.model, args.runtime, args.xnnpack)
         outputs = run(interpreter, np.load(args.input, allow_pickle=False))
         inside, outside = operators(interpreter)
     except Exception as error:  # told to whoever started this program, in a file

@@ -74,6 +74,9 @@ class Choices:
     weights: DType
     dense_version: int
     proven: bool  # whether a requantization that no multiplier gives is compared step by step
+    # For XNNPACK in tflite-runtime, which leaves dense layers with several scales to other kernels,
+    # and refuses a RESHAPE to another scale.
+    old_delegate: bool
     shared: bool  # whether its steps are shared by several kernels before that
 
 
@@ -125,6 +128,10 @@ class State:
         """The same numbers under another shape, or under another scale and zero-point."""
         if tensor.shape == shape and not label:
             return tensor
+        if label and self.choices.old_delegate:
+            deeper = self.reshaped(tensor, (1, *shape), f"{name}_deeper")
+            made = self.tensor(name, shape, tensor, **label)
+            return self.operator(Kind.SQUEEZE, (deeper,), made, squeezeDims=[0])
         made = self.tensor(name, shape, tensor, **label)
         sizes = self.integers(f"{name}_shape", shape)
         return self.operator(Kind.RESHAPE, (tensor, sizes), made, newShape=list(shape))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from flow.artifact import write_json
-from flow.errors import Offence
+from flow.errors import FlowError, Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Kind, Metric
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
+from flow.verify import agreement
 from targets.tflite import snippet
 from targets.tflite.arithmetic import Arithmetic
 from targets.tflite.cpp import cpp
 from targets.tflite.lower import lower
 from targets.tflite.model import DType
 from targets.tflite.notes import notes
-from targets.tflite.simulation import MODEL, TfliteSimulation, run_file
+from targets.tflite.simulation import MODEL, Run, TfliteSimulation, run_file
 from targets.tflite.state import Choices, Lowered
+
+IO = "io.json"  # where input and output lie in their tensors
 
 
 class Runtime(Enum):
@@ -53,7 +58,9 @@ class Tflite(Target):
     differently. Where no multiplier is proven for a requantization, the vectors decide
     (`exact=required`), or its steps are compared one by one, which is slower (`exact=proven`);
     `exact=measured` lets a file pass that differs, and says by how much. `weights` packs dense
-    layers whose weights fit."""
+    layers whose weights fit. `xnnpack` runs tflite-runtime's XNNPACK, by a hook that is not
+    public: it is checked on every compile, and not used where it does not give the reference's
+    outputs."""
 
     name: ClassVar[str] = "tflite"
     if_it_differs: ClassVar[str] = (
@@ -64,6 +71,14 @@ class Tflite(Target):
     runtime: Runtime = Runtime.LITERT
     exact: Exact = Exact.REQUIRED
     weights: Weights = Weights.INT8
+    xnnpack: bool = False
+
+    def __post_init__(self) -> None:
+        if self.xnnpack and self.runtime is Runtime.LITERT:
+            raise UsageError(
+                "option xnnpack is of runtime=tflite-runtime; LiteRT always runs XNNPACK, leave it "
+                "out"
+            )
 
     @property
     def may_differ(self) -> bool:
@@ -78,7 +93,8 @@ class Tflite(Target):
                     "use runtime=litert, or weights=int8",
                 )
             ]
-        return self._lowered(graph).offences
+        found = self._lowered(graph, self.xnnpack).offences
+        return found or self._lowered(graph, False).offences  # what xnnpack=true falls back to
 
     def tools(self) -> tuple[Tool, ...]:
         return ()
@@ -88,10 +104,37 @@ class Tflite(Target):
         return tuple(dict.fromkeys(needed))
 
     def emit(self, program: Program, folder: Path) -> list[str]:
+        warnings = self._write(program, folder, self.xnnpack)
+        if not self.xnnpack:
+            return warnings
+        trouble = self._trouble(program, folder)
+        if trouble is None:
+            return warnings
+        told = f"xnnpack=true is NOT in effect: {trouble}; written for the default kernels instead"
+        return [told, *self._write(program, folder, False)]
+
+    def _trouble(self, program: Program, folder: Path) -> str | None:
+        """Why tflite-runtime's XNNPACK may not run the file in `folder`; None where its kernels ran
+        and gave the reference's outputs for every vector."""
+        simulation = self.simulation(program.graph, folder)
+        try:
+            ran = self._ran_by(program.graph, folder)
+            found = simulation.run(program.vectors)
+        except FlowError as error:
+            return f"it does not run ({error})"
+        layers = {"CONV_2D", "DEPTHWISE_CONV_2D", "MUL"}
+        if left := [name for name in ran.builtin if name in layers]:
+            return f"it leaves {len(left)} layers to the default kernels ({', '.join(set(left))})"
+        same = agreement(program.expected, found)
+        return (
+            None if same.matches or self.may_differ else f"it does not match the reference: {same}"
+        )
+
+    def _write(self, program: Program, folder: Path, xnnpack: bool) -> list[str]:
         from targets.tflite.flatbuffer import write
         from targets.tflite.metadata import metadata, places
 
-        lowered = self._lowered(program.graph)
+        lowered = self._lowered(program.graph, xnnpack)
         first, last = lowered.ends
         content = write(
             program.graph.name,
@@ -101,7 +144,8 @@ class Tflite(Target):
             metadata(program, lowered),
         )
         (folder / MODEL).write_bytes(content)
-        write_json(folder / "io.json", {"input": places(first), "output": places(last)})
+        ends = {"input": places(first), "output": places(last), "xnnpack": xnnpack}
+        write_json(folder / IO, ends)
         snippet_cpp = cpp(program, lowered)
         if snippet_cpp is not None:
             (folder / "network.cpp").write_text(snippet_cpp)
@@ -109,13 +153,25 @@ class Tflite(Target):
         return self._warnings(lowered)
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
-        return TfliteSimulation(graph, folder, self._lowered(graph), self.runtime.value)
+        xnnpack = self._in_effect(folder)
+        lowered = self._lowered(graph, xnnpack)
+        return TfliteSimulation(graph, folder, lowered, self.runtime.value, xnnpack)
+
+    def _in_effect(self, folder: Path) -> bool:
+        """Whether the file in `folder` was written for tflite-runtime's XNNPACK."""
+        return self.xnnpack and bool(json.loads((folder / IO).read_text())["xnnpack"])
+
+    def _ran_by(self, graph: Graph, folder: Path) -> Run:
+        """One vector's run: who ran what."""
+        xnnpack = self._in_effect(folder)
+        entry = self._lowered(graph, xnnpack).ends[0]
+        one = np.zeros((1, entry.layout.order.size), np.int8)
+        return run_file(folder / MODEL, one, self.runtime.value, xnnpack)
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
-        lowered = self._lowered(graph)
+        lowered = self._lowered(graph, self._in_effect(folder))
         weights = sum(tensor.bytes for tensor in lowered.tensors if tensor.data is not None)
-        one = np.zeros((1, lowered.ends[0].layout.order.size), np.int8)
-        ran = run_file(folder / MODEL, one, self.runtime.value)
+        ran = self._ran_by(graph, folder)
         default = "ruy" if self.runtime is Runtime.TFLITE_RUNTIME else "the runtime's own kernels"
         return [
             Metric("file size", (folder / MODEL).stat().st_size, "B", Kind.MEASURED, MODEL),
@@ -125,19 +181,23 @@ class Tflite(Target):
         ]
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
-        return notes(graph, self._lowered(graph), self._arithmetic)
+        xnnpack = self._in_effect(folder)
+        return notes(graph, self._lowered(graph, xnnpack), self._arithmetic(xnnpack))
 
-    @property
-    def _arithmetic(self) -> Arithmetic:
-        return Arithmetic.XNNPACK if self.runtime is Runtime.LITERT else Arithmetic.RUY
+    def _arithmetic(self, xnnpack: bool) -> Arithmetic:
+        floats = xnnpack or self.runtime is Runtime.LITERT
+        return Arithmetic.XNNPACK if floats else Arithmetic.RUY
 
-    def _lowered(self, graph: Graph) -> Lowered:
+    def _lowered(self, graph: Graph, xnnpack: bool) -> Lowered:
         litert = self.runtime is Runtime.LITERT
         proven = self.exact is Exact.PROVEN
-        # On LiteRT few accumulators of a layer differ, so a user who lets them has the faster file.
-        shared = not (litert and self.may_differ)
-        weights, version = DType[self.weights.name], 12 if litert else 9
-        return lower(graph, Choices(self._arithmetic, weights, version, proven, shared))
+        arithmetic = self._arithmetic(xnnpack)
+        # XNNPACK misses few accumulators: a user who lets them differ gets the faster file.
+        shared = not (arithmetic is Arithmetic.XNNPACK and self.may_differ)
+        version = 12 if litert else 9
+        return _lower(
+            graph, Choices(arithmetic, DType[self.weights.name], version, proven, xnnpack, shared)
+        )
 
     def _warnings(self, lowered: Lowered) -> list[str]:
         found = [
@@ -153,6 +213,12 @@ class Tflite(Target):
         if rest:
             found.append(f"weights left in int8: {', '.join(rest)}")
         return found
+
+
+@lru_cache(maxsize=4)
+def _lower(graph: Graph, choices: Choices) -> Lowered:
+    """A search of seconds, whose result is wanted at every step of a compile."""
+    return lower(graph, choices)
 
 
 def _operators(who: str, names: list[str], source: str) -> list[Metric]:

@@ -16,6 +16,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter as LiteRt
 from flatbuffers.table import Table
+from numpy.typing import NDArray
 
 from flow.driver import check_model, compile_model, run_artifact
 from flow.errors import Mismatch, ToolMissing, Unsupported, UsageError
@@ -30,7 +31,7 @@ from flow.qat.train import train
 from flow.report.text import render
 from models import MODELS
 from targets.tflite.flatbuffer import packed
-from targets.tflite.simulation import MODEL, TfliteSimulation, run_file
+from targets.tflite.simulation import MODEL, Run, TfliteSimulation, run_file
 from targets.tflite.target import Exact, Runtime, Tflite
 from tests.network.nets import Net, random_net
 from tests.network.wide import wide_net
@@ -302,6 +303,65 @@ def test_tflite_runtime_is_exact_with_powers_of_two(cnn_file: Path, tmp_path: Pa
     assert not json.loads((artifact / "report.json").read_text())["warnings"]
     found = operators(artifact / MODEL)
     assert (found.count("CONV_2D"), found.count("FULLY_CONNECTED"), found.count("ADD")) == (2, 4, 4)
+
+
+@pytest.mark.parametrize("network", ["cnn_file", "thirds_file"])
+def test_xnnpack_of_tflite_runtime_is_exact(
+    request: pytest.FixtureRequest, tmp_path: Path, network: str
+) -> None:
+    file: Path = request.getfixturevalue(network)
+    more = {"runtime": "tflite-runtime", "xnnpack": "true"}
+    artifact = compiled(file, tmp_path / "artifact", **more)
+    report = json.loads((artifact / "report.json").read_text())
+    assert not report["warnings"]
+    metrics = {m["name"]: m for m in report["metrics"]}
+    assert "CONV_2D" in metrics["by XNNPACK"]["source"]
+    assert "CONV_2D" not in metrics["by runtime"]["source"]
+    code = (
+        "import numpy as np; from run_tflite import Network; v = np.load('vectors.npz'); "
+        "network = Network('model.tflite', 'tflite-runtime'); "
+        "assert np.array_equal(network.codes(v['inputs'][:50]), v['expected'][:50])"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=artifact, check=True)
+
+
+def test_xnnpack_that_does_not_run_falls_back_and_says_so(
+    cnn_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False) -> Run:
+        if xnnpack:
+            raise ToolMissing("no such function")
+        return run_file(model, numbers, runtime)
+
+    monkeypatch.setattr("targets.tflite.target.run_file", without)
+    more = {"runtime": "tflite-runtime", "xnnpack": "true"}
+    artifact = compiled(cnn_file, tmp_path / "artifact", **more)
+    report = json.loads((artifact / "report.json").read_text())
+    (warning,) = report["warnings"]
+    assert "NOT in effect" in warning and "no such function" in warning
+    assert [m["name"] for m in report["metrics"]][-1:] == ["by runtime"]
+    assert not json.loads((artifact / "io.json").read_text())["xnnpack"]
+
+
+def test_xnnpack_that_gives_other_codes_falls_back(
+    cnn_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file for XNNPACK's rounding, run by the default kernels under its name."""
+
+    def other(model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False) -> Run:
+        done = run_file(model, numbers, runtime)
+        return Run(done.outputs, done.builtin, []) if xnnpack else done
+
+    for module in ("target", "simulation"):
+        monkeypatch.setattr(f"targets.tflite.{module}.run_file", other)
+    more = {"runtime": "tflite-runtime", "xnnpack": "true"}
+    report = json.loads((compiled(cnn_file, tmp_path / "out", **more) / "report.json").read_text())
+    assert "does not match the reference" in report["warnings"][0]
+
+
+def test_xnnpack_is_an_option_of_tflite_runtime() -> None:
+    with pytest.raises(UsageError, match="LiteRT always runs XNNPACK"):
+        Tflite(xnnpack=True)
 
 
 @pytest.fixture(scope="module")
