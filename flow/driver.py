@@ -203,7 +203,8 @@ def _build(plan: Plan, stage: Path) -> Report:
     np.savez_compressed(stage / "vectors.npz", inputs=vectors, expected=expected)
     write_host(stage, imported.head, imported.tail)
     note("writing and building")
-    program = Program(graph, imported.head, imported.tail, vectors, expected, plan.file.sha256)
+    ends = imported.head, imported.tail
+    program = Program(graph, *ends, vectors, expected, plan.file.sha256, plan.classes)
     warnings = plan.target.emit(program, stage)
     note(f"running {len(vectors)} vectors")
     found = _proven(graph, plan.target, stage, vectors, expected)

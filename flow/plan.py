@@ -24,7 +24,7 @@ from flow.onnx_file import OnnxFile, read
 from flow.ops import Shape
 from flow.options import unknown_name
 from flow.qat import recipe as recipes
-from flow.qat.data import Split, load
+from flow.qat.data import CLASSES, Split, load
 from flow.qat.once import trained
 from flow.qat.recipe import Recipe
 from flow.qat.result import Progress, Reference, TrainResult
@@ -118,6 +118,14 @@ class Source:
     def reference(self) -> Reference | None:
         """What the trained network gives on its test split; None for a model from a file."""
         return None if self.trained is None else Reference.load(self.trained.reference)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the outputs; none for a model that came as a file or was not trained."""
+        if self.recipe is None or self.recipe.untrained:
+            return ()
+        names = CLASSES.get(self.recipe.data, ())
+        return names if len(names) == int(np.prod(self.ends[1])) else ()
 
     @property
     def ends(self) -> tuple[Shape, Shape]:

@@ -21,7 +21,7 @@ from flow.tools import Tool
 class Program:
     """What a target receives: the network on integers, the host's part at both ends, and test
     vectors (codes (n, *input shape)) with the outputs that the reference gives for them. `source`
-    is the sha256 of the file that it came from."""
+    is the sha256 of the file that it came from; `classes` names the outputs, where known."""
 
     graph: Graph
     head: HostInput
@@ -29,6 +29,7 @@ class Program:
     vectors: IntArray
     expected: IntArray
     source: str = ""
+    classes: tuple[str, ...] = ()
 
 
 class Matrix(NamedTuple):

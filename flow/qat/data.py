@@ -35,6 +35,12 @@ IntArray = NDArray[np.int64]
 FOLDER = "BITWRIGHT_DATA"
 JETS_FILE = "hls4ml_lhc_jets_hlf.arff"
 _JETS_BYTES = 1 << 30
+# What the labels 0, 1, ... of a data set stand for.
+CLASSES: dict[str, tuple[str, ...]] = {
+    "digits": tuple("0123456789"),
+    "mnist": tuple("0123456789"),
+    "jets": ("g", "q", "t", "w", "z"),
+}
 
 
 @dataclass(frozen=True)

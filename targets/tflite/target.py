@@ -132,7 +132,7 @@ class Tflite(Target):
 
     def _write(self, program: Program, folder: Path, xnnpack: bool) -> list[str]:
         from targets.tflite.flatbuffer import write
-        from targets.tflite.metadata import metadata, places
+        from targets.tflite.metadata import metadata, places, with_labels
 
         lowered = self._lowered(program.graph, xnnpack)
         first, last = lowered.ends
@@ -143,7 +143,7 @@ class Tflite(Target):
             (first.tensor.name, last.tensor.name),
             metadata(program, lowered),
         )
-        (folder / MODEL).write_bytes(content)
+        (folder / MODEL).write_bytes(with_labels(content, program.classes))
         ends = {"input": places(first), "output": places(last), "xnnpack": xnnpack}
         write_json(folder / IO, ends)
         snippet_cpp = cpp(program, lowered)

@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter as LiteRt
+from flatbuffers.number_types import Float32Flags, Uint8Flags
 from flatbuffers.table import Table
 from numpy.typing import NDArray
 
@@ -22,15 +24,20 @@ from flow.driver import check_model, compile_model, run_artifact
 from flow.errors import Mismatch, ToolMissing, Unsupported, UsageError
 from flow.graph import Graph
 from flow.host_snippet import Host
-from flow.importer import import_qonnx
+from flow.importer import HostInput, import_qonnx
+from flow.importer.meaning import HostKind, HostStep
 from flow.interp import Interpreter
 from flow.onnx_file import read
 from flow.plan import Events, Request
 from flow.qat.recipe import Granularity, Scale
 from flow.qat.train import train
+from flow.qtype import QType
 from flow.report.text import render
+from flow.requant import Rounding
+from flow.target import Program
 from models import MODELS
 from targets.tflite.flatbuffer import packed
+from targets.tflite.metadata import normalization
 from targets.tflite.simulation import MODEL, Run, TfliteSimulation, run_file
 from targets.tflite.target import Exact, Runtime, Tflite
 from tests.network.nets import Net, random_net
@@ -229,6 +236,58 @@ def test_the_file_says_what_it_is(cnn: Path, cnn_file: Path) -> None:
     assert ours["source_sha256"] == sha
     assert ours["host"] == json.loads((cnn / "host.json").read_text())
     assert ours["output"] == json.loads((cnn / "io.json").read_text())["output"]
+
+
+def test_the_metadata_has_normalization_and_labels(cnn_file: Path, tmp_path: Path) -> None:
+    """As tables of metadata_schema.fbs, and in a zip archive behind the file; MetadataDisplayer of
+    tflite-support 0.4.4 shows them."""
+    imported = import_qonnx(read(cnn_file), "net")
+    steps = (HostStep(HostKind.SUB, (3.0,), (1,)), HostStep(HostKind.DIV, (4.0,), (1, 1, 1, 1)))
+    head = dataclasses.replace(imported.head, steps=steps)
+    codes = np.zeros((1, 1, 6, 6), np.int64)
+    ends = codes, Interpreter(imported.graph).run(codes)
+    program = Program(imported.graph, head, imported.tail, *ends, "", ("cat", "dog", "cow"))
+    assert Tflite().emit(program, tmp_path) == []
+    with zipfile.ZipFile(tmp_path / MODEL) as archive:
+        assert archive.read("labels.txt") == b"cat\ndog\ncow\n"
+    run_file(tmp_path / MODEL, np.zeros((1, 36), np.int8), "litert")
+    model = schema.ModelT.InitFromPackedBuf((tmp_path / MODEL).read_bytes(), 0)
+    (standard,) = [m for m in model.metadata if m.name == b"TFLITE_METADATA"]
+    content = bytearray(bytes(model.buffers[standard.buffer].data))
+    graph = first(Table(content, int.from_bytes(content[:4], "little")), 3)
+    unit = first(first(graph, 2), 4)
+    assert unit.Get(Uint8Flags, unit.Pos + unit.Offset(4)) == 1  # NormalizationOptions
+    options = Table(content, unit.Indirect(unit.Pos + unit.Offset(6)))
+    mean, std = (options.GetVectorAsNumpy(Float32Flags, options.Offset(4 + 2 * k)) for k in (0, 1))
+    assert (mean.tolist(), std.tolist()) == ([3.0], [4.0])
+    file = first(first(graph, 3), 6)
+    assert text(file, 0) == "labels.txt"
+    assert file.Get(Uint8Flags, file.Pos + file.Offset(8)) == 2  # TENSOR_AXIS_LABELS
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ((), ([0.0], [1.0])),
+        (
+            (HostStep(HostKind.MUL, (2.0, 4.0), (2, 1)), HostStep(HostKind.ADD, (1.0,), (1,))),
+            ([-0.5, -0.25], [0.5, 0.25]),
+        ),
+        ((HostStep(HostKind.SUB, (0.0, 1.0, 2.0), (3,)),), None),  # along another axis
+        ((HostStep(HostKind.RESHAPE, (6.0,)),), None),
+    ],
+)
+def test_normalization_is_mean_and_std_of_each_channel(
+    steps: tuple[HostStep, ...], wanted: tuple[list[float], list[float]] | None
+) -> None:
+    head = HostInput((2, 3), steps, 1.0, 0, True, Rounding.HALF_EVEN, QType(8, signed=True))
+    found = normalization(head)
+    assert (None if found is None else (found[0].tolist(), found[1].tolist())) == wanted
+
+
+def first(table: Table, slot: int) -> Table:
+    """The first table of a vector of tables."""
+    return Table(table.Bytes, table.Indirect(table.Vector(table.Offset(4 + 2 * slot))))
 
 
 def text(table: Table, slot: int) -> str:

@@ -1,0 +1,84 @@
+"""How much of a network's outputs each mobile runtime gives, over whole test splits.
+
+Every row is a compile and a check in the real runtime: with exact=required, and where that ends in
+a mismatch, with exact=measured. Trainings are short (EPOCHS), as agreement does not depend on them;
+accuracies are those of such networks. Outputs are the networks' accumulators, so that one inner
+code that differs changes all outputs of its sample, by many units.
+Run with `make bench SUITE=tflite_exact`; writes reports/baseline/tflite_exact.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import sys
+from pathlib import Path
+
+from flow.driver import check_model
+from flow.errors import Mismatch
+from flow.plan import Events, Request
+from flow.report.result import Report
+
+OUT = Path("reports/baseline/tflite_exact.csv")
+EPOCHS = {"mnist_cnn": 2, "digits_bnn": 20}
+FEW = 6
+FORMATS = [("po2", 8), ("po2", 4), ("po2", 2), ("float", 8), ("float", 4)]
+NETWORKS = [
+    *itertools.product(("digits_mlp", "digits_cnn", "digits_resnet"), FORMATS),
+    ("digits_bnn", ("po2", 1)),
+    *itertools.product(("mnist_cnn",), [f for f in FORMATS if f[1] != 2]),
+]
+RUNTIMES = {
+    "LiteRT": {"runtime": "litert"},
+    "tflite-runtime": {"runtime": "tflite-runtime"},
+    "tflite-runtime, XNNPACK": {"runtime": "tflite-runtime", "xnnpack": "true"},
+}
+
+
+def options(model: str, scale: str, bits: int) -> dict[str, str]:
+    """What makes the network; its activations have as many bits as its weights."""
+    epochs = str(EPOCHS.get(model, FEW))
+    chosen = {"scale": scale, "float_epochs": epochs, "epochs": epochs}
+    if scale == "float":
+        chosen["granularity"] = "channel"
+    if bits > 1:  # digits_bnn says itself which layers are binary
+        chosen |= {"weight_bits": str(bits), "act_bits": str(bits)}
+    return chosen
+
+
+def checked(model: str, chosen: dict[str, str], runtime: dict[str, str]) -> tuple[str, Report]:
+    """The option exact with which it passes, and the check's report."""
+    for exact in ("required", "measured"):
+        request = Request(model, "tflite", {**chosen, **runtime, "exact": exact})
+        try:
+            return exact, check_model(request, None, Events())
+        except Mismatch:
+            continue
+    raise AssertionError("exact=measured never ends in a mismatch")
+
+
+def main() -> int:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["model", "scale", "bits", "runtime", "exact", "outputs equal", "outputs"]
+    head += ["share %", "largest difference", "unproven layers", "accuracy %", "reference %"]
+    writer.writerow(head)
+    for model, (scale, bits) in NETWORKS:
+        for name, runtime in RUNTIMES.items():
+            exact, report = checked(model, options(model, scale, bits), runtime)
+            same = report.agreement
+            unproven = sum("not proven" in warning for warning in report.warnings)
+            found, wanted = (report.accuracy[key].value for key in ("simulation", "integer"))
+            share = f"{100 * same.outputs_equal / same.outputs:.3f}"
+            row = [model, scale, bits, name, exact, same.outputs_equal, same.outputs, share]
+            row += [same.largest, unproven, f"{100 * found:.2f}", f"{100 * wanted:.2f}"]
+            writer.writerow(row)
+            print(*row, sep=", ", file=sys.stderr, flush=True)
+            OUT.write_text(text.getvalue())
+    print(text.getvalue(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
