@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,13 @@ from numpy.typing import NDArray
 
 from flow.driver import check_model, compile_model, run_artifact
 from flow.errors import Mismatch, ToolMissing, Unsupported, UsageError
-from flow.graph import Graph
+from flow.graph import Graph, Node, Value
 from flow.host_snippet import Host
 from flow.importer import HostInput, import_qonnx
 from flow.importer.meaning import HostKind, HostStep
 from flow.interp import Interpreter
 from flow.onnx_file import read
+from flow.ops import Transpose
 from flow.plan import Events, Request
 from flow.qat.recipe import Granularity, Scale
 from flow.qat.train import train
@@ -547,6 +549,57 @@ def test_what_int8_does_not_hold_is_refused(tmp_path: Path) -> None:
     assert "12 bits" in offence.reason
     with pytest.raises(Unsupported):
         compiled(path, tmp_path / "out")
+
+
+def test_more_axes_than_the_format_has_are_refused() -> None:
+    value = Value("x", (2, 2, 2, 2, 2), QType(4, signed=True), (Fraction(1),))
+    moved = dataclasses.replace(value, name="y")
+    node = Node("turn", Transpose((1, 0, 2, 3, 4)), ("x",), moved)
+    (offence,) = Tflite().check(Graph.build("deep", value, (node,)))
+    assert offence.node == "turn" and "5 axes" in offence.reason
+
+
+def test_convolutions_in_three_dimensions_are_refused(tmp_path: Path) -> None:
+    net = Net((1, 3, 3, 3))
+    x = net.quant("x", 0.25, 8)
+    w = net.quant(net.constant(np.ones((2, 1, 2, 2, 2))), 0.25, 4)
+    path = net.save(tmp_path / "net.onnx", net.node("Conv", [x, w], "conv", kernel_shape=[2] * 3))
+    with pytest.raises(Unsupported, match=r"(?s)conv.*use 1-D or 2-D convolutions"):
+        compiled(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**60])
+def test_scales_that_the_runtimes_reject_are_written_as_others(
+    tmp_path: Path, scale: float
+) -> None:
+    """Only ratios of scales count, and the host's come from host.json."""
+    net = Net((4,))
+    x = net.quant("x", scale, 8)
+    w = net.quant(net.constant(np.arange(8).reshape(2, 4) / 4), 0.25, 4)
+    y = net.quant(net.node("Gemm", [x, w], "fc", transB=1), 4 * scale, 6)
+    w = net.quant(net.constant(np.eye(2)), 0.25, 4)
+    artifact = compiled(
+        net.save(tmp_path / "net.onnx", net.node("Gemm", [y, w], "fc2", transB=1)),
+        tmp_path / "out",
+    )
+    model = schema.ModelT.InitFromPackedBuf((artifact / MODEL).read_bytes(), 0)
+    kept = [t.quantization for t in model.subgraphs[0].tensors if t.quantization is not None]
+    written = np.concatenate([q.scale for q in kept if q.scale is not None])
+    assert 2.0**-40 <= written.min() and written.max() <= 2.0**40
+
+
+def test_check_compiles_again_where_the_file_was_cut(cnn_file: Path, tmp_path: Path) -> None:
+    artifact = compiled(cnn_file, tmp_path / "out")
+    whole = (artifact / MODEL).read_bytes()
+    (artifact / MODEL).write_bytes(whole[:1000])
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0, 64, (20, 1, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=np.zeros(20, np.int64))
+    notes: list[str] = []
+    request = Request(str(cnn_file), "tflite", {}, artifact, tmp_path)
+    report = check_model(request, tmp_path / "data.npz", Events(note=notes.append))
+    assert report.agreement.matches and any("compiling again" in note for note in notes)
+    assert (artifact / MODEL).read_bytes() == whole
 
 
 @pytest.mark.parametrize("weights", ["int4", "int2"])
