@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.ops import IntArray
-from flow.requant import Rounding, Rule
-from targets.tflite.arithmetic import Arithmetic, Fitted, Scales, fit
+from flow.requant import Rounding, Rule, Steps
+from targets.tflite.arithmetic import Arithmetic, Fitted, Scales, begins, fit
 
 REACH = 1500
 
@@ -89,3 +89,41 @@ def test_a_wide_accumulator_is_not_proven_where_a_float32_is_too_short() -> None
     rule = Rule(scale, Fraction(1, 3), Rounding.HALF_EVEN, 0, True, 0, 255)
     steps = rule.steps(0, 100_000_007)
     assert not fit(steps, 0, float(scale), Scales(Arithmetic.XNNPACK, 0.03, 0.07), (1,)).proven
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arithmetic=st.sampled_from(list(Arithmetic)),
+    scale=st.floats(2.0**-9, 0.5),
+    offset=st.integers(-50, 50),
+    ends=st.tuples(st.integers(-REACH, 0), st.integers(0, REACH)),
+    values=st.lists(st.integers(-40, 300), min_size=1, max_size=9),
+)
+def test_where_a_kernel_begins_a_code_is_found(
+    arithmetic: Arithmetic,
+    scale: float,
+    offset: int,
+    ends: tuple[int, int],
+    values: list[int],
+) -> None:
+    """Against every accumulator, one by one."""
+    steps = Steps(False, 0, np.array([0]), *ends, 0, 1)
+    scales = Scales(arithmetic, 0.25, float(np.float32(0.3)))
+    fitted = Fitted(np.float32(scale), 2, offset, 1)
+    found = begins(np.array(values), steps, fitted, scales)
+    accs = np.arange(ends[0], ends[1] + 1)
+    factor = arithmetic.multiplier(0.25, fitted.weight_scale.reshape(1), scales.s_out)
+    codes = arithmetic.rounded(accs * 2 + offset, factor)
+    for value, begin in zip(values, found, strict=True):
+        reached = accs[codes >= value]
+        assert begin == (reached[0] if len(reached) else ends[1] + 1)
+
+
+def test_two_kernels_round_ties_to_even_where_one_cannot() -> None:
+    """Every other step of ties to even is evenly spaced: a kernel that rounds ties up has them."""
+    rule = Rule(Fraction(1, 8), Fraction(0), Rounding.HALF_EVEN, 0, True, 0, 15)
+    steps = rule.steps(0, 200)
+    scales = Scales(Arithmetic.RUY, 1.0, 1.0)
+    for first in (0, 1):
+        part = Steps(False, 0, steps.cuts[first::2], 0, 200, 0, len(steps.cuts[first::2]))
+        assert fit(part, 0, 1 / 16, scales, (1,)).proven
