@@ -167,7 +167,12 @@ class Tflite(Target):
 
     def _in_effect(self, folder: Path) -> bool:
         """Whether the file in `folder` was written for tflite-runtime's XNNPACK."""
-        return self.xnnpack and bool(json.loads((folder / IO).read_text())["xnnpack"])
+        if not self.xnnpack:
+            return False
+        try:
+            return bool(json.loads((folder / IO).read_text())["xnnpack"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FlowError(f"{folder}: {IO} cannot be read ({error}); compile again") from error
 
     def _ran_by(self, graph: Graph, folder: Path) -> Run:
         """One vector's run: who ran what."""

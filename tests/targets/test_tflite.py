@@ -22,7 +22,7 @@ from flatbuffers.table import Table
 from numpy.typing import NDArray
 
 from flow.driver import check_model, compile_model, run_artifact
-from flow.errors import Mismatch, ToolMissing, Unsupported, UsageError
+from flow.errors import FlowError, Mismatch, ToolMissing, Unsupported, UsageError
 from flow.graph import Graph, Node, Value
 from flow.host_snippet import Host
 from flow.importer import HostInput, import_qonnx
@@ -40,7 +40,7 @@ from flow.target import Program
 from models import MODELS
 from targets.tflite.flatbuffer import packed
 from targets.tflite.metadata import normalization
-from targets.tflite.simulation import MODEL, Run, TfliteSimulation, run_file
+from targets.tflite.simulation import MODEL, Run, run_file
 from targets.tflite.target import Exact, Runtime, Tflite
 from tests.network.nets import Net, random_net
 from tests.network.wide import wide_net
@@ -624,6 +624,9 @@ def test_packed_weights_are_exact_and_smaller(
 
 def test_a_simulation_of_nothing_says_so(cnn: Path, tmp_path: Path) -> None:
     graph = Graph.from_json((cnn / "graph.json").read_text())
-    target = Tflite(runtime=Runtime.LITERT, exact=Exact.MEASURED)
-    with pytest.raises(Exception, match="compile again"):
-        TfliteSimulation(graph, tmp_path, target._lowered(graph), "litert")
+    for target in (
+        Tflite(exact=Exact.MEASURED),
+        Tflite(runtime=Runtime.TFLITE_RUNTIME, xnnpack=True),
+    ):
+        with pytest.raises(FlowError, match="compile again"):
+            target.simulation(graph, tmp_path)
