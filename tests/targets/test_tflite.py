@@ -138,6 +138,22 @@ def test_binary_networks_are_exact(tmp_path: Path, runtime: str) -> None:
     assert operators(artifact / MODEL).count("FULLY_CONNECTED") == 2
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_pool_before_the_sign_is_taken_after_it(tmp_path: Path, runtime: str) -> None:
+    rng = np.random.default_rng(4)
+    net = Net((2, 6, 6))
+    x = net.quant("x", 0.25, 8, signed=False)
+    w = net.quant(net.constant(rng.normal(0, 0.5, (3, 2, 3, 3))), 0.125, 4, narrow=True)
+    y = net.node("Conv", [x, w], "conv", kernel_shape=[3, 3])
+    y = net.node("MaxPool", [y], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    y = net.node("BipolarQuant", [y, net.constant(np.float32(1))], "sign")
+    y = net.node("Flatten", [y], "flat", axis=1)
+    w = net.quant(net.constant(rng.normal(0, 0.5, (3, 12))), 0.125, 4, narrow=True)
+    path = net.save(tmp_path / "net.onnx", net.node("Gemm", [y, w], "fc", transB=1))
+    artifact = compiled(path, tmp_path / "out", runtime=runtime)
+    assert operators(artifact / MODEL)[:2] == ["CONV_2D", "MAX_POOL_2D"]
+
+
 @pytest.fixture(scope="module")
 def cnn_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Convolution, pool and three dense layers, with ties in every requantization."""
