@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from flow.driver import check_model
-from flow.errors import Mismatch
+from flow.errors import Mismatch, Unsupported
 from flow.plan import Events, Request
 from flow.report.result import Report
 
@@ -77,7 +77,12 @@ def main(models: list[str]) -> int:
         if models and model not in models:
             continue
         for name, runtime in RUNTIMES.items():
-            exact, report = checked(model, options(model, scale, bits), runtime)
+            try:
+                exact, report = checked(model, options(model, scale, bits), runtime)
+            except Unsupported as error:
+                print(error, file=sys.stderr, flush=True)
+                writer.writerow([model, scale, bits, name, "refused", *[""] * 7])
+                continue
             same = report.agreement
             unproven = sum("not proven" in warning for warning in report.warnings)
             found, wanted = (report.accuracy[key].value for key in ("simulation", "integer"))
