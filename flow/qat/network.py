@@ -32,7 +32,6 @@ from flow.qat.recipe import (
     GlobalPool,
     Layer,
     MaxPool,
-    Quantized,
     Recipe,
     Weighted,
 )
@@ -133,7 +132,7 @@ def float_network(recipe: Recipe, standardize: Standardize | None = None) -> Net
             module = _plain_layer(layer)
         network.append(layer.name, layer.name, module, *sources)
         for owner in _ending(recipe, layer):
-            if isinstance(owner, Weighted):
+            if isinstance(owner, Weighted) and owner is not recipe.layers[-1]:
                 norm = nn.BatchNorm1d if isinstance(owner, Dense) else nn.BatchNorm2d
                 made = norm(row.output_shape[0])
                 network.append(layer.name, _norm_name(owner.name), made, layer.name)
@@ -175,7 +174,9 @@ def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
             for owner in _ending(recipe, layer):
                 act, norm = _act_name(owner.name), _norm_name(owner.name)
                 y = outputs[act if act in outputs else owner.name]
-                made: Any = activation(recipe.activations(owner.name), y, _rectified(owner))
+                made: Any = activation(recipe.activations(owner.name), y, _rectified(recipe, owner))
+                # No layer behind the output asks for its scale.
+                made.return_quant_tensor = owner is not recipe.layers[-1]
                 offset = getattr(network, owner.name)
                 if hasattr(merged, norm):
                     offset = copy.deepcopy(getattr(merged, norm))
@@ -335,8 +336,7 @@ def _act_name(layer: str) -> str:
 
 def _ending(recipe: Recipe, layer: Layer) -> list[Layer]:
     """The layers whose BatchNorm and activation stand behind `layer`."""
-    *inner, _ = recipe.layers
-    return [o for o in inner if isinstance(o, Quantized) and recipe.end(o) == layer.name]
+    return [o for o in recipe.layers if recipe.quantizes(o) and recipe.end(o) == layer.name]
 
 
 def _float_act(recipe: Recipe, layer: Layer) -> nn.Module | None:
@@ -344,15 +344,17 @@ def _float_act(recipe: Recipe, layer: Layer) -> nn.Module | None:
     form = recipe.format(layer.name, "act_format")
     if form in (Format.BINARY, Format.TERNARY):
         return nn.Hardtanh()
-    if not _rectified(layer):
+    if not _rectified(recipe, layer):
         return None
     if form is Format.ASYMMETRIC:
         return nn.Threshold(-1.0, -1.0)  # a ReLU that bends a standard deviation lower
     return nn.ReLU()
 
 
-def _rectified(layer: Layer) -> bool:
+def _rectified(recipe: Recipe, layer: Layer) -> bool:
     """Whether the layer's own quantizer stands behind a ReLU."""
+    if layer is recipe.layers[-1]:
+        return False
     return isinstance(layer, Dense | Depthwise | Add) or (isinstance(layer, Conv) and layer.relu)
 
 

@@ -126,7 +126,7 @@ _FORMAT_BITS = {Format.BINARY: 1, Format.TERNARY: 2}
 # Fields of a recipe that its float twin does not depend on.
 _QUANTIZED_ONLY = (
     *("name", "input_bits", "weight_bits", "act_bits", "bias_bits", "scale", "granularity"),
-    *("act_granularity", "weight_format", "integer_bits", "auto_scale", "rounding"),
+    *("act_granularity", "weight_format", "integer_bits", "auto_scale", "rounding", "output_bits"),
     *("rule", "ewgs_delta", "bops_weight", "epochs"),
 )
 
@@ -145,10 +145,11 @@ class Recipe:
     signed; without, inputs must not be negative unless their format is asymmetric. `front_end`
     makes the inputs of sound, in training and on the host. The numbers'
     formats, `integer_bits`, `auto_scale`, `rule` and `ewgs_delta` are explained at
-    `flow.qat.formats`; `rounding` is that of activations. With `bops_weight` w the
-    bits of layers are learned: w times the network's bit operations, in those of the recipe's own
-    bits, is added to the loss. `overrides` holds (layer, field, value)
-    triples with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
+    `flow.qat.formats`; `rounding` is that of activations. With `output_bits` the network's output
+    is quantized, signed; with 0 it stays the last layer's accumulator, which loses nothing. With
+    `bops_weight` w the bits of layers are learned: w times the network's bit operations, in those
+    of the recipe's own bits, is added to the loss. `overrides` holds (layer, field, value) triples
+    with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
     scalings of training images (of sounds: shifts, speed and noise), 0 for none. `untrained` takes
     seeded random weights and inputs instead of training, where only the hardware matters: there is
     no accuracy then.
@@ -162,6 +163,7 @@ class Recipe:
     weight_bits: int = 4
     act_bits: int = 5
     bias_bits: int = 16
+    output_bits: int = 0
     scale: Scale = Scale.PO2
     granularity: Granularity = Granularity.TENSOR
     act_granularity: Granularity = Granularity.TENSOR
@@ -194,6 +196,8 @@ class Recipe:
                 "option act_granularity: activations with one scale per channel cannot go into a "
                 "dense layer or a full convolution, which add up over channels; use tensor"
             )
+        if self.output_bits:
+            require_range("output_bits", self.output_bits, 2, 16)
         require_range("integer_bits", self.integer_bits, 1, 16)
         require_range("ewgs_delta", self.ewgs_delta, 0, 1)
         require_range("bops_weight", self.bops_weight, 0, 100)
@@ -225,13 +229,15 @@ class Recipe:
                 raise unknown_name("layer", layer, known)
             if field.startswith("act_") and layer == self.layers[-1].name:
                 raise UsageError(
-                    f"option {layer}.{field}: the last layer's output stays an accumulator, "
-                    f"it has no activation to set"
+                    f"option {layer}.{field}: the last layer has no activation to set; its output "
+                    f"stays an accumulator, or is quantized with output_bits"
                 )
             _require_field(f"{layer}.{field}", field, value)
 
     def bits(self, layer: str, field: str) -> int:
         """The bits that hold for one layer: what its format says, its override, or the recipe's."""
+        if field == "act_bits" and layer == self.layers[-1].name:
+            return self.output_bits
         kind = field.removesuffix("_bits")
         if kind != "bias" and (fixed := _FORMAT_BITS.get(self.format(layer, f"{kind}_format"))):
             return fixed
@@ -259,9 +265,18 @@ class Recipe:
 
     def activations(self, layer: str) -> Numbers:
         """Everything that decides how one layer's activations are quantized."""
+        bits = self.bits(layer, "act_bits")
+        if layer == self.layers[-1].name:
+            output = self._numbers(Format.INTEGER, bits, signed=True)
+            return dataclasses.replace(output, learned=False)
         form = self.format(layer, "act_format")
         signed = form is Format.FIXED or (form is not Format.ASYMMETRIC and self.signed(layer))
-        return self._numbers(form, self.bits(layer, "act_bits"), signed)
+        return self._numbers(form, bits, signed)
+
+    def quantizes(self, layer: Layer) -> bool:
+        """Whether the output of `layer` gets a quantizer of its own."""
+        last = layer is self.layers[-1]
+        return isinstance(layer, Quantized) and (not last or self.output_bits > 0)
 
     @property
     def inputs(self) -> Numbers:
@@ -357,7 +372,7 @@ class Recipe:
         """
         shapes = {INPUT: self.input_shape}
         rows = []
-        for index, layer in enumerate(self.layers):
+        for layer in self.layers:
             sources = self.sources(layer)
             for source in sources:
                 if source not in shapes:
@@ -368,7 +383,6 @@ class Recipe:
             shape = _output_shape(layer, [shapes[source] for source in sources])
             shapes[layer.name] = shape
             weighted = isinstance(layer, Weighted)
-            requantized = isinstance(layer, Quantized) and index < len(self.layers) - 1
             rows.append(
                 LayerBits(
                     name=layer.name,
@@ -376,7 +390,7 @@ class Recipe:
                     output_shape=shape,
                     weight=self.bits(layer.name, "weight_bits") if weighted else None,
                     bias=self.bits(layer.name, "bias_bits") if weighted else None,
-                    act=self.bits(layer.name, "act_bits") if requantized else None,
+                    act=self.bits(layer.name, "act_bits") if self.quantizes(layer) else None,
                 )
             )
         return tuple(rows)

@@ -29,6 +29,7 @@ from flow.qat.quantizers import for_inference
 from flow.qat.recipe import Conv, Dense, Flatten, MaxPool, Recipe, apply_options
 from flow.qat.result import Progress, Reference
 from flow.qat.train import train
+from flow.qtype import QType
 from flow.vectors import make_vectors
 from models import MODELS
 
@@ -69,9 +70,9 @@ SAMPLES = 20  # that float32 is asked for
 SETTINGS: list[dict[str, Any]] = [
     {"rule": Rule.STE},
     {"rule": Rule.STE_CLIPPED, "scale": Scale.FLOAT, "granularity": Granularity.CHANNEL},
-    {"rule": Rule.EWGS, "rounding": ActRounding.FLOOR},
+    {"rule": Rule.EWGS, "rounding": ActRounding.FLOOR, "output_bits": 6},
     {"rule": Rule.EWGS_HESSIAN, "input_format": Format.ASYMMETRIC, "auto_scale": False},
-    {"rule": Rule.DAQ, "scale": Scale.FLOAT, "rounding": ActRounding.FLOOR},
+    {"rule": Rule.DAQ, "scale": Scale.FLOAT, "rounding": ActRounding.FLOOR, "output_bits": 8},
 ]
 
 
@@ -85,6 +86,8 @@ def test_every_rule_and_format_gives_the_same_integers_everywhere(
     reference = Reference.load(trained.reference)
     file = read(trained.model)
     imported = import_qonnx(file, "net")
+    if recipe.output_bits:
+        assert imported.graph.output.qtype == QType(recipe.output_bits, signed=True)
     host, interpreter = make_host(imported.head, imported.tail), Interpreter(imported.graph)
     ours = host.dequantize(interpreter.run(host.quantize(reference.x)))
     np.testing.assert_allclose(ours, reference.y, rtol=1e-9, atol=1e-9)  # Brevitas, in float64
@@ -95,7 +98,8 @@ def test_every_rule_and_format_gives_the_same_integers_everywhere(
     samples = host.quantize(reference.x[:SAMPLES])
     agreement = compare_all(file, imported, samples, qonnx.trace)
     made = [node.output for node in imported.graph.nodes if isinstance(node.op, ROUNDS)]
-    values = sum(int(np.prod(value.shape)) for value in (*made, imported.graph.output))
+    shapes = {value.name: value.shape for value in (*made, imported.graph.output)}
+    values = sum(int(np.prod(shape)) for shape in shapes.values())
     assert agreement.vectors == SAMPLES
     assert SAMPLES * values >= agreement.codes >= (SAMPLES - agreement.aside) * values
 
@@ -199,7 +203,9 @@ def test_inputs_below_zero_have_a_zero_point(scale: Scale, tmp_path: Path) -> No
         ({"act_granularity": "channel"}, "add up over channels"),
         ({"rule": "lsq"}, "option rule must be one of ste, ste_clipped, ewgs, ewgs_hessian, daq"),
         ({"weight_format": "asymmetric"}, "must be one of integer, fixed, ternary, binary"),
-        ({"fc.act_format": "binary"}, "the last layer's output stays an accumulator"),
+        ({"fc.act_format": "binary"}, "the last layer has no activation to set"),
+        ({"output_bits": "1"}, "output_bits must be from 2 to 16, not 1"),
+        ({"output_bits": "17"}, "output_bits must be from 2 to 16, not 17"),
         ({"conv1.weight_format": "octal"}, "option conv1.weight_format must be one of"),
         ({"ewgs_delta": "2"}, "ewgs_delta must be from 0 to 1"),
         ({"integer_bits": "0"}, "integer_bits must be from 1 to 16"),

@@ -126,6 +126,7 @@ def test_recipes_know_their_shapes_and_bits() -> None:
     assert rows["flatten"].output_shape == (256,)
     assert (rows["conv1"].weight, rows["conv1"].act, rows["conv2"].act) == (3, 5, 7)
     assert rows["fc"].act is None
+    assert apply_options(recipe, {"output_bits": "8"}).summary()[-1].act == 8
     changed = apply_options(recipe, {"granularity": "channel"})
     assert changed.granularity is Granularity.CHANNEL
     assert changed.digest() != recipe.digest()
