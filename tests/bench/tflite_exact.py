@@ -2,8 +2,9 @@
 
 Every row is a compile and a check in the real runtime: with exact=required, and where that ends in
 a mismatch, with exact=measured. Trainings are short (EPOCHS), as agreement does not depend on them;
-accuracies are those of such networks. Outputs are the networks' accumulators, so that one inner
-code that differs changes all outputs of its sample, by many units.
+accuracies are those of such networks. Outputs of 32 bits are the networks' accumulators, so that
+one inner code that differs changes all outputs of its sample, by many units; int8 ones are what
+`output_bits=8` makes of them.
 Run with `make bench SUITE=tflite_exact`; writes reports/baseline/tflite_exact.csv. With names of
 models (`python -m tests.bench.tflite_exact mnist_cnn`) only their rows are measured anew.
 """
@@ -23,13 +24,15 @@ from flow.report.result import Report
 
 OUT = Path("reports/baseline/tflite_exact.csv")
 EPOCHS = {"mnist_cnn": 2, "digits_bnn": 20}
-SHIPPED = ("mnist_cnn", "po2", 4)  # trained as its recipe says
+SHIPPED = ("mnist_cnn", "po2", 4, 32)  # trained as its recipe says
 FEW = 6
 FORMATS = [("po2", 8), ("po2", 4), ("po2", 2), ("float", 8), ("float", 4)]
+RAW, CODES = 32, 8  # bits of the output
 NETWORKS = [
-    *itertools.product(("digits_mlp", "digits_cnn", "digits_resnet"), FORMATS),
-    ("digits_bnn", ("po2", 1)),
-    *itertools.product(("mnist_cnn",), [f for f in FORMATS if f[1] != 2]),
+    *itertools.product(("digits_mlp", "digits_cnn", "digits_resnet"), FORMATS, (RAW,)),
+    ("digits_bnn", ("po2", 1), RAW),
+    *itertools.product(("mnist_cnn",), FORMATS, (RAW,)),
+    *itertools.product(("digits_cnn", "mnist_cnn"), FORMATS, (CODES,)),
 ]
 RUNTIMES = {
     "LiteRT": {"runtime": "litert"},
@@ -38,14 +41,16 @@ RUNTIMES = {
 }
 
 
-def options(model: str, scale: str, bits: int) -> dict[str, str]:
+def options(model: str, scale: str, bits: int, output: int) -> dict[str, str]:
     """What makes the network; its activations have as many bits as its weights."""
     epochs = str(EPOCHS.get(model, FEW))
     chosen = {"scale": scale}
-    if (model, scale, bits) != SHIPPED:
+    if (model, scale, bits, output) != SHIPPED:
         chosen |= {"float_epochs": epochs, "epochs": epochs}
     if scale == "float":
         chosen["granularity"] = "channel"
+    if output == CODES:
+        chosen["output_bits"] = str(CODES)
     if bits > 1:  # digits_bnn says itself which layers are binary
         chosen |= {"weight_bits": str(bits), "act_bits": str(bits)}
     return chosen
@@ -69,25 +74,25 @@ def main(models: list[str]) -> int:
             kept = [row for row in list(csv.reader(handle))[1:] if row[0] not in models]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    head = ["model", "scale", "bits", "runtime", "exact", "outputs equal", "outputs"]
+    head = ["model", "scale", "bits", "output", "runtime", "exact", "outputs equal", "outputs"]
     head += ["share %", "largest difference", "unproven layers", "accuracy %", "reference %"]
     writer.writerow(head)
     writer.writerows(kept)
-    for model, (scale, bits) in NETWORKS:
+    for model, (scale, bits), output in NETWORKS:
         if models and model not in models:
             continue
         for name, runtime in RUNTIMES.items():
             try:
-                exact, report = checked(model, options(model, scale, bits), runtime)
+                exact, report = checked(model, options(model, scale, bits, output), runtime)
             except Unsupported as error:
                 print(error, file=sys.stderr, flush=True)
-                writer.writerow([model, scale, bits, name, "refused", *[""] * 7])
+                writer.writerow([model, scale, bits, output, name, "refused", *[""] * 7])
                 continue
             same = report.agreement
             unproven = sum("not proven" in warning for warning in report.warnings)
             found, wanted = (report.accuracy[key].value for key in ("simulation", "integer"))
             share = f"{100 * same.outputs_equal / same.outputs:.3f}"
-            row = [model, scale, bits, name, exact, same.outputs_equal, same.outputs, share]
+            row = [model, scale, bits, output, name, exact, same.outputs_equal, same.outputs, share]
             row += [same.largest, unproven, f"{100 * found:.2f}", f"{100 * wanted:.2f}"]
             writer.writerow(row)
             print(*row, sep=", ", file=sys.stderr, flush=True)
