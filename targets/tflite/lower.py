@@ -32,6 +32,7 @@ from targets.tflite.state import (
     device_shape,
     scale_of,
 )
+from targets.tflite.sums import with_small_factors
 from targets.tflite.swap import requants_first
 from targets.tflite.tables import table
 from targets.tflite.wide import cast, compared, wide
@@ -43,7 +44,7 @@ _LEAST_MUL = 2.0**-16  # XNNPACK's products are scaled by no less
 def lower(graph: Graph, choices: Choices) -> Lowered:
     """Lower every node; nothing is left out in silence: what has no exact operator is an
     offence."""
-    graph = requants_first(graph)
+    graph = with_small_factors(requants_first(graph))
     state = State(graph, choices)
     try:
         entry = _input(state)

@@ -204,7 +204,12 @@ def _add(state: State, node: Node, op: Add) -> Product:
     first = terms[0]
     channels, places = _columns(first)
     weight = np.array(op.multipliers, dtype=object)
-    check_weights(weight)
+    if abs(weight).max(initial=0) > MAX_WEIGHT:
+        factors = " : ".join(map(str, op.multipliers))
+        raise Refused(
+            f"the scales of its inputs are as {factors}, TFLite's factors go to {MAX_WEIGHT}",
+            "requantize the sum to 8 bits or fewer directly behind it, or use power-of-two scales",
+        )
     count = len(terms)
     flat = [
         state.reshaped(term.tensor, (1, 1, places, channels), f"{node.name}_in") for term in terms
