@@ -96,6 +96,18 @@ class Conv(Op):
     groups: int = 1
     pad_value: int = 0
 
+    def ungrouped(self) -> IntArray:
+        """The weight as that of one group, (out, in, kh, kw), zero between groups."""
+        if self.groups == 1:
+            return self.weight
+        outs, taken, *taps = self.weight.shape
+        whole = np.zeros((outs, taken * self.groups, *taps), dtype=np.int64)
+        each = outs // self.groups
+        for group in range(self.groups):
+            rows = slice(group * each, (group + 1) * each)
+            whole[rows, group * taken : (group + 1) * taken] = self.weight[rows]
+        return whole
+
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         if len(shape) != 3:

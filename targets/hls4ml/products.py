@@ -100,7 +100,7 @@ def plain_conv(state: State, node: Node, op: Conv | SumPool, source: Layer) -> t
         bias = np.zeros(channels, dtype=np.int64)
         op = Conv(weight, bias, op.stride, op.pads, groups=channels, pad_value=op.pad_value)
     native = is_depthwise(op) and (state.stream, state.strategy(node.name)) in state.facts.depthwise
-    weight = op.weight if native else ungrouped(op.weight, op.groups)
+    weight = op.weight if native else op.ungrouped()
     weight, bias = undilated(weight, op.dilation), op.bias
     if op.pad_value and any(op.pads):
         # conv(x) = conv(x - p) + p * sum(weight), and x - p is padded with 0.
@@ -131,19 +131,6 @@ def with_second_row(weight: IntArray, pads: Pads) -> tuple[IntArray, Pads]:
 def is_depthwise(op: Conv) -> bool:
     """One filter for each of several channels: hls4ml has no more of them than that."""
     return op.groups == len(op.weight) > 1 and op.weight.shape[1] == 1
-
-
-def ungrouped(weight: IntArray, groups: int) -> IntArray:
-    """(out, in/groups, kh, kw) as (out, in, kh, kw), zero between groups."""
-    if groups == 1:
-        return weight
-    outs, taken, *taps = weight.shape
-    full = np.zeros((outs, taken * groups, *taps), dtype=np.int64)
-    per = outs // groups
-    for group in range(groups):
-        rows = slice(group * per, (group + 1) * per)
-        full[rows, group * taken : (group + 1) * taken] = weight[rows]
-    return full
 
 
 def undilated(weight: IntArray, dilation: tuple[int, int]) -> IntArray:

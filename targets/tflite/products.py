@@ -120,7 +120,7 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
             tensor = padded(state, f"{node.name}_pad", tensor, op.pads, op.pad_value + source.zero)
     outs, taken = op.weight.shape[:2]
     depthwise = op.groups > 1 and op.groups == channels and taken == 1
-    weight = op.weight if depthwise else ungrouped(op.weight, op.groups)
+    weight = op.weight if depthwise else op.ungrouped()
     inside, *taps = weight.shape[1:]
     rows = weight.transpose(0, 2, 3, 1).reshape(outs, -1)  # (out, kh * kw * in)
     options = {
@@ -309,16 +309,3 @@ def check_weights(weight: IntArray) -> None:
             f"its weights reach {most} in magnitude, TFLite's int8 weights go to {MAX_WEIGHT}",
             "train with at most 8 weight bits and narrow range",
         )
-
-
-def ungrouped(weight: IntArray, groups: int) -> IntArray:
-    """(out, in/groups, kh, kw) as (out, in, kh, kw), zero between groups."""
-    if groups == 1:
-        return weight
-    outs, taken, *taps = weight.shape
-    full = np.zeros((outs, taken * groups, *taps), dtype=np.int64)
-    each = outs // groups
-    for group in range(groups):
-        rows = slice(group * each, (group + 1) * each)
-        full[rows, group * taken : (group + 1) * taken] = weight[rows]
-    return full

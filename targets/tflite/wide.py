@@ -21,7 +21,6 @@ from targets.tflite.arithmetic import MAX_ACCUMULATOR
 from targets.tflite.kernels import MAX_WEIGHT, Goal
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import padded, relabelled, settled
-from targets.tflite.products import ungrouped
 from targets.tflite.state import (
     INT8_HIGH,
     INT8_LOW,
@@ -85,7 +84,7 @@ def _conv(state: State, node: Node, op: Conv | SumPool, source: Stored) -> Store
         number = op.pad_value + source.zero
         tensor = padded(state, f"{node.name}_pad", tensor, op.pads, number)
         height, width = tensor.shape[1:3]
-    weight = ungrouped(op.weight, op.groups)
+    weight = op.ungrouped()
     places = np.arange(prod(tensor.shape)).reshape(1, height, width, channels)
     windows = windows_of(places.transpose(0, 3, 1, 2), weight.shape[2:], op.stride, op.dilation)
     rows = windows[0].transpose(1, 2, 0, 3, 4)  # (oh, ow, C, kh, kw)
