@@ -81,6 +81,10 @@ class Network(nn.Module):
             if end == name:
                 self._ends[layer] = source
 
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The modules whose outputs the module `name` takes."""
+        return self._sources[name]
+
     def forward(self, x: Tensor) -> Tensor:
         """Output (n, classes) for samples x (n, *input_shape)."""
         *_, y = self.values(x).values()

@@ -78,6 +78,15 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class TwinError:
+    """The root mean square difference between a module's outputs and the float twin's there, as a
+    share of the root mean square of the twin's; None where the twin has only zeros."""
+
+    module: str
+    share: float | None
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """A finished training; accuracies (0 to 1) are measured on the test split.
 
@@ -85,7 +94,8 @@ class TrainResult:
     for a network that was only initialised. `best_epoch` is the epoch of the quantized phase whose
     weights were kept, 0 for the initial ones. `seconds` is the time spent training, over all
     interrupted runs, the float twin's included where it was there already. `data` is the sha256 of
-    the samples and labels.
+    the samples and labels. `twin_errors` are over the first `twin_samples` test samples; none for a
+    training that was made before they were measured.
     """
 
     folder: Path
@@ -99,6 +109,8 @@ class TrainResult:
     best_epoch: int
     seconds: float
     costs: tuple[LayerCost, ...]
+    twin_errors: tuple[TwinError, ...]
+    twin_samples: int
     history: tuple[Epoch, ...]
     versions: tuple[tuple[str, str], ...]
 
@@ -177,6 +189,7 @@ def write_result(result: TrainResult) -> None:
         {**dataclasses.asdict(row), "phase": row.phase.value} for row in result.history
     ]
     fields["costs"] = [dataclasses.asdict(cost) for cost in result.costs]
+    fields["twin_errors"] = {error.module: error.share for error in result.twin_errors}
     fields["versions"] = dict(result.versions)
     fields["sha256"] = {name: _sha256(result.folder / name) for name in (MODEL, REFERENCE)}
     replace_bytes(result.folder / TRAINING, json.dumps(fields, indent=1).encode() + b"\n")
@@ -204,6 +217,11 @@ def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:
             )
             for row in fields["costs"]
         ),
+        twin_errors=tuple(
+            TwinError(str(module), _share(share))
+            for module, share in fields.get("twin_errors", {}).items()
+        ),
+        twin_samples=int(fields.get("twin_samples", 0)),
         history=tuple(
             Epoch(
                 phase=Phase(row["phase"]),

@@ -49,6 +49,7 @@ from flow.qat.result import (
     finished,
     write_result,
 )
+from flow.qat.twin import SAMPLES, twin_errors
 
 __all__ = ["Phase", "Progress", "TrainResult", "train"]
 
@@ -209,6 +210,7 @@ class _Run:
             network, best_epoch = self._trained()
         export(network, recipe, self.task.split, self.folder)
         trained = not recipe.untrained
+        compared = self.task.test[0][: recipe.at_once(SAMPLES)]
         result = TrainResult(
             folder=self.folder,
             recipe=recipe.name,
@@ -221,6 +223,8 @@ class _Run:
             best_epoch=best_epoch,
             seconds=self._seconds(),
             costs=self._costs(network),
+            twin_errors=twin_errors(recipe, self.twin, network, compared),
+            twin_samples=len(compared),
             history=self.history,
             versions=_versions(),
         )
