@@ -309,7 +309,7 @@ def _report(args: argparse.Namespace) -> int:
     if args.synth is not None:
         return _report_synthesis(args)
     if args.artifact is not None:
-        _print_report(report_run(args.artifact).report, args.json)
+        _print_report(report_run(args.artifact).told, args.json)
         return 0
     indexed = report_all(args.runs)
     if args.json:

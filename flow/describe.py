@@ -37,7 +37,22 @@ def describe(
         value.shape,
         confusion,
         "the integer network on all test samples" if confusion else "",
+        _twin(plan),
     )
+
+
+def _twin(plan: Plan) -> str:
+    """What distances from the float twin are over, or why there are none."""
+    trained = plan.trained
+    if trained is None:
+        return "none: the network came as a file, without the float network that it was made from"
+    if not trained.twin_samples:
+        return (
+            "not known: the training is of an older bitwright; remove its folder under models to "
+            "train again"
+        )
+    drawn = "random" if plan.recipe is not None and plan.recipe.untrained else "test"
+    return f"the first {trained.twin_samples} {drawn} samples"
 
 
 def _origin(plan: Plan) -> Origin:

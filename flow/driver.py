@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from flow.qat.result import Reference
 from flow.report.layers import layers_of
 from flow.report.pages import write_pages
 from flow.report.result import Report
-from flow.report.run import REPORT
+from flow.report.run import read_run
+from flow.report.vendor.folder import read_folder
 from flow.target import Program, Simulation, Target
 from flow.user_data import Labelled, read_array, read_labelled
 from flow.vectors import make_vectors
@@ -178,7 +178,7 @@ def _finished(plan: Plan) -> Report | None:
     try:
         if read_manifest(plan.folder)["key"] != plan.key:
             return None
-        return Report.from_json(json.loads((plan.folder / REPORT).read_text()), plan.folder)
+        return read_run(plan.folder).told
     except (UsageError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         plan.events.note(f"compiling again: {error}")
         return None
@@ -221,10 +221,21 @@ def _build(plan: Plan, stage: Path) -> Report:
         [*_counted(graph), *plan.target.metrics(graph, stage)],
         [*_training_warnings(plan, accuracy), *warnings],
     )
-    notes = plan.target.layers(graph, stage)
-    write_pages(stage, describe(plan, report, layers_of(graph, sampled, notes), sampled, confusion))
+    layers = layers_of(graph, sampled, plan.target.layers(graph, stage), _twin_errors(plan))
+    synthesized = plan.target.synthesized(stage)
+    run = replace(
+        describe(plan, report, layers, sampled, confusion),
+        synthesis=None if synthesized is None else read_folder(synthesized),
+    )
+    write_pages(stage, run)
     write_manifest(stage, {"key": plan.key, **plan.inputs})
-    return report
+    return run.told
+
+
+def _twin_errors(plan: Plan) -> dict[str, float | None]:
+    """How far modules are from the float twin's, where there is one."""
+    errors = () if plan.trained is None else plan.trained.twin_errors
+    return {error.module: error.share for error in errors}
 
 
 def _copy_model(plan: Plan, path: Path) -> None:

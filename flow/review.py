@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.artifact import MANIFEST, digest, locked, read_manifest, replace_bytes, write_json
+from flow.artifact import MANIFEST, locked, read_manifest, replace_bytes
 from flow.errors import UsageError
 from flow.options import unknown_name
 from flow.report import compare
-from flow.report.pages import pages
+from flow.report.pages import refresh_pages
 from flow.report.run import Run, read_run
 from flow.report.runs import INDEX, Found, find_runs, page
 
@@ -30,15 +30,7 @@ def report_run(folder: Path) -> Run:
     with locked(folder):
         manifest = read_manifest(folder)
         run = read_run(folder)
-        changed = False
-        for name, text in pages(run):
-            path = folder / name
-            if not path.is_file() or path.read_bytes() != text.encode():
-                replace_bytes(path, text.encode())
-                manifest["files"][name] = digest(path)
-                changed = True
-        if changed:
-            write_json(folder / MANIFEST, manifest)
+        refresh_pages(folder, manifest, run)
     return run
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flow.artifact import digest, read_manifest
+from flow.artifact import digest, locked, read_manifest, write_json
 from flow.errors import DoesNotFit, UsageError
 from flow.metric import Metric
 from flow.plan import make_target
-from flow.report.vendor.folder import Found, read_folder
+from flow.report.pages import PAGE, refresh_pages
+from flow.report.run import REPORT, Run, read_run
+from flow.report.vendor.folder import IF_TOO_LARGE, Found, read_folder
 from flow.report.vendor.text import render
 from flow.target import Design
 
@@ -62,6 +63,7 @@ class SynthesisReport:
             )
         if self.artifact is not None:
             yield f"artifact: {self.artifact} (its project's sources are those in the folder)"
+            yield f"page: {self.artifact / PAGE} (has these figures now)"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -87,16 +89,17 @@ class SynthesisReport:
         if problems := self.found.problems():
             listed = "".join(f"\n  {problem}" for problem in problems)
             raise DoesNotFit(
-                f"SYNTH={self.folder}: does not fit, or misses its clock:{listed}\n"
-                f"use a larger part, a higher reuse_factor or a longer clock_ns"
+                f"SYNTH={self.folder}: does not fit, or misses its clock:{listed}\n{IF_TOO_LARGE}"
             )
 
 
 def report_synthesis(synth: Path, artifact: Path | None) -> SynthesisReport:
-    """Read the reports at `synth`; with an artifact, they must be of its project.
+    """Read the reports at `synth`. With an artifact they must be of its project; they become part
+    of its report then, in place of those that were there.
 
     Raises:
-        UsageError: no reports, or damaged, stale, or of another design.
+        UsageError: no reports, or damaged, stale, or of another design, or the artifact's report is
+            too old to take them.
         ToolFailed, Mismatch: the vendor's tool failed, or its co-simulation did.
     """
     found = read_folder(synth)
@@ -109,7 +112,24 @@ def report_synthesis(synth: Path, artifact: Path | None) -> SynthesisReport:
         raise UsageError(
             f"SYNTH={synth}: is of another design than {artifact}: {'; '.join(differences)}"
         )
-    return SynthesisReport(synth, found, artifact, tuple(_pairs(found, artifact)))
+    run = _attach(artifact, found)
+    return SynthesisReport(synth, found, artifact, tuple(_pairs(found, run.report.metrics)))
+
+
+def _attach(artifact: Path, found: Found) -> Run:
+    """The artifact's run with the reports, written."""
+    with locked(artifact):
+        manifest = read_manifest(artifact)
+        run = replace(read_run(artifact), synthesis=found)
+        if run.origin is None:
+            raise UsageError(
+                f"{artifact}/{REPORT} is of an older bitwright, which has no place for these "
+                f"figures; compile again"
+            )
+        write_json(artifact / REPORT, run.to_json())
+        run = read_run(artifact)  # in the file's order, so that the pages are those of any reader
+        refresh_pages(artifact, manifest, run)
+    return run
 
 
 def _check_sources(synth: Path, artifact: Path, files: dict[str, str]) -> None:
@@ -146,14 +166,9 @@ def _design(artifact: Path, manifest: dict[str, Any]) -> Design:
     return target.design
 
 
-def _pairs(found: Found, artifact: Path) -> Iterator[Pair]:
-    """Numbers of the artifact's report that a stage has too, the furthest stage's; cycles that were
-    simulated before cycles that were scheduled."""
-    try:
-        body = json.loads((artifact / "report.json").read_text())
-        expected = [Metric.from_json(row) for row in body["metrics"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{artifact}/report.json is damaged: {error!r}; compile again") from error
+def _pairs(found: Found, expected: list[Metric]) -> Iterator[Pair]:
+    """Numbers of the compile that a stage has too, the furthest stage's; cycles that were simulated
+    before cycles that were scheduled."""
     reported = {
         (metric.name, metric.unit): metric for stage in found.stages for metric in stage.metrics()
     }

@@ -131,6 +131,11 @@ class Target(ABC):
         """What is known of single nodes of the artifact in `folder`, by their names."""
         return {}
 
+    def synthesized(self, folder: Path) -> Path | None:
+        """Where a vendor's tool left its reports of the artifact in `folder`; None where none ran.
+        What the reports say is not among `metrics`."""
+        return None
+
     @property
     def design(self) -> Design | None:
         """What vendor tools are given; None where they have nothing to do."""

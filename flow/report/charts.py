@@ -159,38 +159,65 @@ def shares(layers: Sequence[Layer], name: str, values: Mapping[str, float]) -> S
 
 
 def errors(layers: Sequence[Layer]) -> Spec | None:
-    """Signal to quantization noise of each layer that rounds."""
+    """Signal to noise of each layer: of its own rounding, and of all that parts it from the float
+    twin, where there is one."""
     rows = [
         {
             "layer": layer.name,
-            "sqnr": layer.error.sqnr,
-            "rms": layer.error.rms,
-            "clipped": layer.error.clipped,
+            "rounding": layer.error.sqnr if layer.error else None,
+            "clipped": layer.error.clipped if layer.error else None,
+            "twin": layer.twin_ratio,
         }
         for layer in layers
-        if layer.error is not None and layer.error.sqnr is not None
+        if (layer.error is not None and layer.error.sqnr is not None)
+        or layer.twin_ratio is not None
     ]
     if not rows:
         return None
+    marks: dict[str, tuple[str, Spec]] = {
+        "rounding": ("its own rounding", {"type": "bar"}),
+        "twin": ("all, against the float twin", {"type": "point", "shape": "diamond", "size": 70}),
+    }
+    drawn = [field for field in marks if any(row[field] is not None for row in rows)]
+    names = [marks[field][0] for field in drawn]
     return _spec(
-        "Signal to quantization noise of each layer in dB, more is better: "
-        + "; ".join(f"{row['layer']} {row['sqnr']:.1f}" for row in rows),
+        "Signal to noise of each layer in dB, more is better: "
+        + "; ".join(_ratios(row, {field: marks[field][0] for field in drawn}) for row in rows),
         rows,
         height=_height(len(rows)),
-        mark={"type": "bar", "color": BLUE},
-        encoding={
-            "y": _layer_axis(len(rows)),
-            "x": {
-                "field": "sqnr",
-                "type": "quantitative",
-                "title": "signal to quantization noise in dB",
-            },
-            "tooltip": [
-                *_tips("layer", "sqnr", "rms"),
-                {"field": "clipped", "type": "quantitative", "format": ".2%"},
-            ],
-        },
+        encoding={"y": _layer_axis(len(rows))},
+        layer=[
+            {
+                "transform": [{"filter": f"isValid(datum.{field})"}],
+                "mark": {**marks[field][1], "filled": True, "opacity": 1},
+                "encoding": {
+                    "x": {"field": field, "type": "quantitative", "title": "signal to noise in dB"},
+                    "color": {
+                        "datum": marks[field][0],
+                        "scale": {"domain": names, "range": [_ERRORS[name] for name in drawn]},
+                        "legend": {"orient": "top", "title": None, "symbolOpacity": 1},
+                    },
+                    "tooltip": [
+                        {"field": "layer"},
+                        *(
+                            {"field": each, "format": ".1f", "type": "quantitative"}
+                            for each in drawn
+                        ),
+                        {"field": "clipped", "type": "quantitative", "format": ".2%"},
+                    ],
+                },
+            }
+            for field in drawn
+        ],
     )
+
+
+_ERRORS = {"rounding": BLUE, "twin": ORANGE}
+
+
+def _ratios(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    shown = (f"{row[field]:.1f} {name}" for field, name in names.items() if row[field] is not None)
+    return f"{row['layer']} {', '.join(shown)}"
 
 
 def histogram() -> Spec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flow.errors import FlowError, UsageError
@@ -15,8 +15,22 @@ from flow.report.run import Run
 
 # Figures of which less is better, wherever they come from; of others nothing is concluded.
 COSTS = (
-    *("lut", "luts", "ff", "ffs", "dsp", "dsps", "bram", "brams", "uram", "latency", "interval"),
-    *("energy", "power", "multipliers", "file size", "constants", "macs", "cycles", "area"),
+    *(
+        "lut",
+        "luts",
+        "ff",
+        "ffs",
+        "dsp",
+        "dsps",
+        "bram",
+        "brams",
+        "bram_18k",
+        "uram",
+        "alm",
+        "alut",
+    ),
+    *("mlab", "lc", "carry", "ram", "latency", "interval", "energy", "power", "multipliers"),
+    *("file size", "constants", "macs", "cycles", "area"),
 )
 _ACCURACY = "accuracy"
 _LIMIT = re.compile(r"([a-z][a-z0-9_.]*)([<>])([+-]?)([0-9]+(?:\.[0-9]+)?)(%?)", re.ASCII)
@@ -60,10 +74,21 @@ class Change:
         nothing for sure."""
         if not self.difference or self.a is None or self.b is None:
             return False
-        if self.a.kind is not self.b.kind:
+        if self.mixed:
             return False
         ends = [m.interval or Interval(m.value, m.value, 1) for m in (self.a, self.b)]
         return ends[0].high < ends[1].low or ends[1].high < ends[0].low
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the two numbers are of two kinds."""
+        return bool(self.a and self.b and self.a.kind is not self.b.kind)
+
+    @property
+    def kind(self) -> str:
+        """What the two numbers are: `measured`, or `measured against assumed`."""
+        kinds = [metric.kind.value for metric in (self.a, self.b) if metric is not None]
+        return " against ".join(dict.fromkeys(kinds))
 
     @property
     def amount(self) -> str:
@@ -79,30 +104,31 @@ class Change:
     @property
     def text(self) -> str:
         """The amount, and what makes it uncertain."""
-        found = [self.amount]
-        if self.a and self.b and self.a.kind is not self.b.kind:
-            found.append(f"{self.a.kind.value} against {self.b.kind.value}")
-        elif self.difference and not self.clear:
-            found.append("intervals overlap")
-        return ", ".join(found)
+        if self.mixed:
+            return f"{self.amount}, {self.kind}"
+        unsure = self.difference and not self.clear
+        return f"{self.amount}, intervals overlap" if unsure else self.amount
 
 
 def changes(a: Run, b: Run) -> list[Change]:
-    """Accuracy at every stage, then every figure: measured before estimated before assumed."""
+    """Accuracy at every stage, then every figure once: as measured where both were, else as
+    estimated, else as assumed; where there is no such kind, the best that each has."""
     stages = [s for s in STAGES if s in a.report.accuracy or s in b.report.accuracy]
     found = [
         Change(f"{_ACCURACY} {s}", a.report.accuracy.get(s), b.report.accuracy.get(s))
         for s in stages
     ]
-    tables = [numbers.by_name(run.report.metrics) for run in (a, b)]
+    tables = [numbers.by_name(run.told.metrics) for run in (a, b)]
     for name in dict.fromkeys((*tables[0], *tables[1])):
         both = [table.get(name, {}) for table in tables]
         shared = [kind for kind in Kind if kind in both[0] and kind in both[1]]
-        if shared:
-            found += [Change(name, both[0][kind], both[1][kind]) for kind in shared]
-        else:
-            found.append(Change(name, *(next(iter(each.values()), None) for each in both)))
+        found.append(Change(name, *(_best(each, shared) for each in both)))
     return found
+
+
+def _best(of_kinds: Mapping[Kind, Metric], shared: Sequence[Kind]) -> Metric | None:
+    kind = next((kind for kind in shared or Kind if kind in of_kinds), None)
+    return None if kind is None else of_kinds[kind]
 
 
 def options_changed(a: Run, b: Run) -> list[tuple[str, str, str]]:
@@ -138,13 +164,18 @@ def verdict(a: Run, b: Run) -> str:
     rest = f"; not clear: {_listed(unsure)}" if unsure else ""
     if not clear and not gain:
         return f"nothing tells them apart: {said}{rest}"
+    if len(ups) == 2 or (ups == {True} and gain > 0) or (ups == {False} and gain < 0):
+        return f"a trade: B has {_listed(clear)}; {said}{rest}"
+    b_wins = gain > 0 or ups == {False}
+    # What is not clear and speaks for the other one must not get lost behind a "better".
+    against = any((row.difference or 0) * (1 if b_wins else -1) > 0 for row in unsure)
+    guessed = not gain and all(row.kind == Kind.ASSUMED.value for row in clear)
+    word = f"{'looks' if guessed else 'is'} better{' in part' if against else ''}"
     if not clear:
-        return f"{'B' if gain > 0 else 'A'} is better: {said}{rest}"
-    if ups == {False} and gain >= 0:
-        return f"B is better: {_listed(clear)}; {said}{rest}"
-    if ups == {True} and gain <= 0:
-        return f"A is better: B has {_listed(clear)}; {said}{rest}"
-    return f"a trade: B has {_listed(clear)}; {said}{rest}"
+        return f"{'B' if b_wins else 'A'} {word}: {said}{rest}"
+    if b_wins:
+        return f"B {word}: {_listed(clear)}; {said}{rest}"
+    return f"A {word}: B has {_listed(clear)}; {said}{rest}"
 
 
 def same_data(a: Run, b: Run) -> bool:
@@ -167,9 +198,7 @@ def _accuracy_text(accuracy: Change | None, measured: bool) -> str:
 
 
 def _listed(rows: Sequence[Change]) -> str:
-    return ", ".join(
-        f"{row.name} {row.amount} ({row.a.kind.value if row.a else ''})" for row in rows
-    )
+    return ", ".join(f"{row.name} {row.amount} ({row.kind})" for row in rows)
 
 
 def text(a: Run, b: Run) -> str:
@@ -186,11 +215,15 @@ def _lines(a: Run, b: Run) -> Iterator[str]:
     if not (a.origin and b.origin and a.origin.onnx == b.origin.onnx):
         yield "the trained networks differ"
     rows = changes(a, b)
-    width = max((len(row.name) for row in rows), default=0)
-    yield f"{'':{width}}  {'A':>22}  {'B':>22}  change"
+    cells = [["", "", "A", "B", "change"]]
     for row in rows:
-        cells = [_cell(row, metric) for metric in (row.a, row.b)]
-        yield f"{row.name:{width}}  {cells[0]:>22}  {cells[1]:>22}  {row.text}"
+        kind = "" if row.mixed else row.kind
+        cells.append([row.name, kind, *(_cell(row, each) for each in (row.a, row.b)), row.text])
+    widths = [max(len(line[at]) for line in cells) for at in range(4)]
+    for name, kind, *both, change in cells:
+        shown = [f"{name:{widths[0]}}", f"{kind:{widths[1]}}"]
+        shown += [f"{cell:>{width}}" for cell, width in zip(both, widths[2:], strict=True)]
+        yield "  ".join([*shown, change])
     yield verdict(a, b)
 
 
@@ -229,6 +262,11 @@ class Limit:
         if row.b is None or (self.relative and row.a is None):
             who = "B" if row.b is None else "A"
             raise UsageError(f"FAIL_IF={self.text}: {who} has no {row.name}")
+        if self.relative and row.mixed:
+            raise UsageError(
+                f"FAIL_IF={self.text}: {row.name} is {row.kind}, which tells nothing of a change; "
+                f"make report SYNTH=… ARTIFACT=… adds to a run what vendor tools reported"
+            )
         value = 100 * row.b.value if row.is_accuracy else row.b.value
         if self.relative and self.percent:
             assert row.a is not None

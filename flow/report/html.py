@@ -19,7 +19,10 @@ from flow.report import charts, numbers
 from flow.report.bundle import bundle
 from flow.report.drawing import HEIGHT, WIDTH, draw, shape_text
 from flow.report.run import Run
+from flow.report.vendor import text as vendor
+from flow.report.vendor.folder import Found
 
+MODULES = 40  # of a stage of synthesis, on the page; report.json has all
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -59,7 +62,7 @@ def render(template: str, pictures: bool = True, **values: Any) -> str:
 
 def run_page(run: Run) -> str:
     """The page of one run. Raises ToolMissing, as `render`."""
-    report = run.report
+    report = run.told
     macs = numbers.total_macs(run)
     columns = numbers.columns(run.layers)
     return render(
@@ -76,7 +79,16 @@ def run_page(run: Run) -> str:
         drawing=draw(run.layers, f"{shape_text(run.input_shape)} {run.input_type}"),
         charts=_charts(run, columns),
         data=_data(run, columns, macs),
+        stages_table=vendor.table(run.synthesis) if run.synthesis else [],
+        modules=_modules(run.synthesis) if run.synthesis else {},
+        estimate_holds=numbers.estimate_holds,
     )
+
+
+def _modules(found: Found) -> dict[str, list[tuple[str, str]]]:
+    """The largest modules of each stage that names any."""
+    told = {stage.stage.value: vendor.largest_modules(stage)[:MODULES] for stage in found.stages}
+    return {stage: modules for stage, modules in told.items() if modules}
 
 
 def _charts(run: Run, columns: list[tuple[str, str, Kind]]) -> dict[str, Any]:
@@ -143,7 +155,11 @@ def _facts(
         e = layer.error
         ratio = "nothing lost" if e.sqnr is None else f"{e.sqnr:.1f} dB signal to noise"
         lost = f"{ratio}, rms {e.rms:.2f} steps, {100 * e.clipped:.2f} % clipped"
-        rows.append(("quantization error", lost))
+        rows.append(("own rounding", lost))
+    if layer.twin_error is not None:
+        ratio = "the same" if layer.twin_ratio is None else f"{layer.twin_ratio:.1f} dB"
+        away = f"{ratio}, rms difference {100 * layer.twin_error:.2f} % of its rms"
+        rows.append(("against float twin", away))
     share = f" ({layer.macs / macs:.1%} of all)" if macs and layer.macs else ""
     rows.append(("MACs", f"{layer.macs:,}{share}"))
     for column in columns:

@@ -102,8 +102,10 @@ class Error:
 @dataclass(frozen=True)
 class Layer:
     """One row. `inputs` are layers, or the network's input; `type` and `scale` those of its output;
-    `requant` says how the target rounds, with a multiplier of `multiplier_bits` where it has
-    one."""
+    `requant` says how the target rounds, with a multiplier of `multiplier_bits` where it has one.
+    `twin_error` is the root mean square difference of the outputs from the float twin's, as a share
+    of the root mean square of the twin's: all that quantization did up to here, and what training
+    moved since. None where there is no twin."""
 
     name: str
     op: str
@@ -118,22 +120,32 @@ class Layer:
     weights: Weights | None
     accumulator: Accumulator | None
     error: Error | None
+    twin_error: float | None
     outputs: Histogram
     metrics: tuple[Metric, ...]
 
+    @property
+    def twin_ratio(self) -> float | None:
+        """The twin's signal to the difference from it, in dB; None where there is none."""
+        return -20 * math.log10(self.twin_error) if self.twin_error else None
+
 
 def layers_of(
-    graph: Graph, trace: Mapping[str, IntArray], notes: Mapping[str, LayerNote]
+    graph: Graph,
+    trace: Mapping[str, IntArray],
+    notes: Mapping[str, LayerNote],
+    twin: Mapping[str, float | None],
 ) -> tuple[Layer, ...]:
     """The rows, in order of execution.
 
     Args:
         trace: every value of the graph for some samples, (n, *shape) each.
         notes: what the target says of a node, by its name.
+        twin: how far a node's output is from the float twin's, by its name.
     """
     groups = tuple(_groups(graph))
     layer_of = {node.output.name: group[0].name for group in groups for node in group}
-    return tuple(_layer(graph, group, layer_of, trace, notes) for group in groups)
+    return tuple(_layer(graph, group, layer_of, trace, notes, twin) for group in groups)
 
 
 def _groups(graph: Graph) -> Iterator[tuple[Node, ...]]:
@@ -156,6 +168,7 @@ def _layer(
     layer_of: Mapping[str, str],
     trace: Mapping[str, IntArray],
     notes: Mapping[str, LayerNote],
+    twin: Mapping[str, float | None],
 ) -> Layer:
     head, output = group[0], group[-1].output
     told = [notes[node.name] for node in group if node.name in notes]
@@ -177,6 +190,8 @@ def _layer(
         weights=_weights(graph, head),
         accumulator=_accumulator(graph, head, told, trace),
         error=next((_error(node, trace) for node in group if isinstance(node.op, Requant)), None),
+        # What follows the last node that the twin knows only changes the shape.
+        twin_error=next((twin[node.name] for node in reversed(group) if node.name in twin), None),
         outputs=Histogram.of(codes, low, high),
         metrics=tuple(_added(metric for note in told for metric in note.metrics)),
     )

@@ -10,6 +10,8 @@ from flow.report import numbers
 from flow.report.drawing import shape_text
 from flow.report.layers import Layer
 from flow.report.run import Origin, Run
+from flow.report.vendor import text as vendor
+from flow.report.vendor.folder import Found
 
 
 def render(run: Run) -> str:
@@ -18,7 +20,7 @@ def render(run: Run) -> str:
 
 
 def _lines(run: Run) -> Iterator[str]:
-    report = run.report
+    report = run.told
     yield f"matches reference: {report.agreement}"
     yield from ("", f"# {_text(report.model)} on {_text(report.target)}", "")
     if run.origin:
@@ -48,6 +50,9 @@ def _lines(run: Run) -> Iterator[str]:
             for name, found in numbers.by_name(report.metrics).items()
         )
         yield from _table(("figure", *kinds, "source"), figures, right=(1, 2, 3))
+    if run.synthesis:
+        yield from ("", "## What vendor tools made of it", "")
+        yield from _synthesis(run.synthesis)
     if run.layers:
         yield from ("", "## Layers", "")
         yield from _layers(run)
@@ -59,7 +64,7 @@ def _lines(run: Run) -> Iterator[str]:
 def _layers(run: Run) -> Iterator[str]:
     columns, macs = numbers.columns(run.layers), numbers.total_macs(run)
     heads = ("layer", "operation", "output", "type", "weights", "bits", "MACs", "share")
-    sums = ("accumulator", "bits needed", "bits there", "error, dB")
+    sums = ("accumulator", "bits needed", "bits there", "own rounding, dB", "float twin, dB")
     own = tuple(f"{name} ({kind.value})" for name, _, kind in columns)
     rows = (
         (
@@ -77,19 +82,28 @@ def _layers(run: Run) -> Iterator[str]:
     )
     last = 4 + len(heads) + len(own)
     yield from _table((*heads, *sums, *own, "requantization"), rows, right=range(4, last))
-    yield from ("", f"Accumulators and errors over {_text(run.samples)}.")
+    yield from ("", f"Accumulators and rounding over {_text(run.samples)}.")
+    yield f"Float twin, signal to difference: {_text(run.twin)}."
 
 
 def _weights(layer: Layer) -> tuple[str, str]:
     return (f"{layer.weights.count:,}", str(layer.weights.bits)) if layer.weights else ("", "")
 
 
-def _sums(layer: Layer) -> tuple[str, str, str, str]:
-    sums, error = layer.accumulator, layer.error
+def _sums(layer: Layer) -> tuple[str, str, str, str, str]:
+    sums, error, ratio = layer.accumulator, layer.error, layer.twin_ratio
     lost = "none" if error and error.sqnr is None else f"{error.sqnr:.1f}" if error else ""
+    twin = "the same" if layer.twin_error == 0 else f"{ratio:.1f}" if ratio is not None else ""
     if sums is None:
-        return "", "", "", lost
-    return f"{sums.low:,} to {sums.high:,}", str(sums.bits), str(sums.width or ""), lost
+        return "", "", "", lost, twin
+    return f"{sums.low:,} to {sums.high:,}", str(sums.bits), str(sums.width or ""), lost, twin
+
+
+def _synthesis(found: Found) -> Iterator[str]:
+    heads, *rows = vendor.table(found)
+    yield from _table(("stage", *heads[1:]), rows)
+    notes = [f"{stage.by}: {note}" for stage in found.stages for note in stage.notes]
+    yield from ("", *(f"* {_text(note)}" for note in (*notes, *found.notes)))
 
 
 def _origin(origin: Origin) -> Iterator[str]:

@@ -56,6 +56,15 @@ def by_name(metrics: Iterable[Metric]) -> dict[str, dict[Kind, Metric]]:
     return found
 
 
+def estimate_holds(found: Mapping[Kind, Metric]) -> bool | None:
+    """Whether what was measured lies in the interval that was estimated; None where one of the two
+    is not there."""
+    measured, estimated = found.get(Kind.MEASURED), found.get(Kind.ESTIMATED)
+    if measured is None or estimated is None or estimated.interval is None:
+        return None
+    return estimated.interval.low <= measured.value <= estimated.interval.high
+
+
 def columns(layers: Iterable[Layer]) -> list[tuple[str, str, Kind]]:
     """Name, unit and kind of the figures that a target gives of layers, in order."""
     return list(dict.fromkeys((m.name, m.unit, m.kind) for layer in layers for m in layer.metrics))

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from flow.errors import UsageError
 from flow.metric import Metric
 from flow.report.layers import Accumulator, Error, Histogram, Layer, Weights
 from flow.report.result import Report
+from flow.report.vendor.folder import IF_TOO_LARGE, Found
 
-SCHEMA = 2  # 1 was the report alone, without origin and layers; it can still be read
+# 1 was the report alone, without origin and layers; 2 knew nothing of float twins and of what
+# vendor tools reported. Both can still be read.
+SCHEMA = 3
 REPORT = "report.json"
 MAX_BYTES = 64 << 20
 
@@ -47,8 +50,10 @@ class Origin:
 @dataclass(frozen=True)
 class Run:
     """An artifact's report with what made it and its layers. `samples` says what the layers'
-    histograms, ranges and errors are of; `confusion` has a row per true class and a column per
-    answer, and `confused` says of what. Without an origin it was read from a file of schema 1."""
+    histograms, ranges and errors are of, `twin` what their distances from the float twin are over,
+    or why there are none; `confusion` has a row per true class and a column per answer, and
+    `confused` says of what. `synthesis` is what vendor tools reported of the artifact's project.
+    Without an origin it was read from a file of schema 1."""
 
     report: Report
     origin: Origin | None = None
@@ -59,6 +64,22 @@ class Run:
     input_shape: tuple[int, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     confused: str = ""
+    twin: str = ""
+    synthesis: Found | None = None
+
+    @cached_property
+    def told(self) -> Report:
+        """The report with the vendor tools' figures, and what they found wrong. Of figures with one
+        name and kind theirs stay, as they saw more of the design than a formula."""
+        if self.synthesis is None:
+            return self.report
+        metrics = [*self.report.metrics, *self.synthesis.metrics()]
+        problems = (f"synthesis: {text}; {IF_TOO_LARGE}" for text in self.synthesis.problems())
+        return dataclasses.replace(
+            self.report,
+            metrics=list({(m.name, m.unit, m.kind): m for m in metrics}.values()),
+            warnings=[*self.report.warnings, *problems],
+        )
 
     @property
     def name(self) -> str:
@@ -86,6 +107,8 @@ class Run:
             "layers": [_layer_json(layer) for layer in self.layers],
             "confusion": [list(row) for row in self.confusion],
             "confused": self.confused,
+            "twin": self.twin,
+            "synthesis": self.synthesis and self.synthesis.to_json(),
         }
 
     @classmethod
@@ -116,6 +139,7 @@ class Run:
                 tuple(body["input"]["shape"]),
                 tuple(tuple(row) for row in body["confusion"]),
                 body["confused"],
+                *_since_schema_3(body),
             )
         except ValueError as error:  # an interval upside down, an estimate without one
             raise UsageError(f"it is damaged: {error}") from error
@@ -149,9 +173,9 @@ def check_schema(body: Any) -> None:
     if not isinstance(body, dict) or "schema" not in body:
         raise UsageError("it must be a report with a schema; compile again")
     version = body["schema"]
-    if version not in (1, SCHEMA) or isinstance(version, bool):
+    if version not in range(1, SCHEMA + 1) or isinstance(version, bool):
         raise UsageError(
-            f"it is of schema {str(version)[:20]!r}, this program reads 1 and {SCHEMA}; use the "
+            f"it is of schema {str(version)[:20]!r}, this program reads 1 to {SCHEMA}; use the "
             f"bitwright that wrote it, or compile again"
         )
     wrong = best_match(_validator(version).iter_errors(body))
@@ -181,6 +205,7 @@ def _layer(row: dict[str, Any]) -> Layer:
         **{
             **row,
             **{name: tuple(row[name]) for name in ("nodes", "inputs", "shape")},
+            "twin_error": row.get("twin_error"),
             "weights": weights
             and Weights(**{**weights, "histogram": _histogram(weights["histogram"])}),
             "accumulator": sums and Accumulator(**sums),
@@ -189,6 +214,13 @@ def _layer(row: dict[str, Any]) -> Layer:
             "metrics": tuple(Metric.from_json(metric) for metric in row["metrics"]),
         }
     )
+
+
+def _since_schema_3(body: dict[str, Any]) -> tuple[str, Found | None]:
+    if body["schema"] < 3:
+        return "not known: the report was written by an older bitwright; compile again", None
+    synthesis = body["synthesis"]
+    return body["twin"], None if synthesis is None else Found.from_json(synthesis)
 
 
 def _histogram(row: dict[str, Any] | None) -> Histogram | None:

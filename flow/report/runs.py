@@ -83,7 +83,7 @@ def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) ->
     runs = [each.run for each in found if each.run is not None]
     two = tuple(runs) if len(runs) == 2 and len(found) == 2 else None
     columns = list(
-        dict.fromkeys((m.name, m.unit, m.kind) for run in runs for m in run.report.metrics)
+        dict.fromkeys((m.name, m.unit, m.kind) for run in runs for m in run.told.metrics)
     )
     return html.render(
         "runs.html",
@@ -117,7 +117,7 @@ def _time(seconds: float) -> str:
 
 
 def _metric_of(run: Run, column: tuple[str, str, Any]) -> Metric | None:
-    return next((m for m in run.report.metrics if (m.name, m.unit, m.kind) == column), None)
+    return next((m for m in run.told.metrics if (m.name, m.unit, m.kind) == column), None)
 
 
 def _accuracy(run: Run) -> Metric | None:
@@ -133,7 +133,7 @@ def _paretos(runs: Sequence[Run]) -> dict[str, Any]:
         accuracy, data = _accuracy(run), compare.data_of(run)
         if accuracy is None or not data or not run.report.agreement.matches:
             continue
-        for metric in run.report.metrics:
+        for metric in run.told.metrics:
             if base_name(metric.name) in COSTS:
                 key = (metric.name, metric.unit, metric.kind.value, data)
                 costs.setdefault(key, []).append((run, metric, accuracy))
@@ -184,8 +184,13 @@ def _values(layer: Layer) -> dict[str, str | float]:
         "weights that are 0": weights.zeros if weights else None,
         "accumulator bits": sums.bits if sums else None,
         "requantization": layer.requant or None,
-        "error, dB": round(error.sqnr, 1) if error and error.sqnr is not None else None,
+        "own rounding, dB": _tenths(error.sqnr if error else None),
+        "float twin, dB": _tenths(layer.twin_ratio),
         "MACs": layer.macs or None,
         **{f"{m.name} ({m.kind.value})": m.value for m in layer.metrics},
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _tenths(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

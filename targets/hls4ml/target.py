@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -130,8 +130,9 @@ class Hls4ml(Target):
         )
         (folder / "hls4ml.log").write_text(printed)
         csim.build(folder, layers, self.backend, self.io_type.value)
-        synthesis = self._run_synthesis(folder) if self.synthesize else []
-        return [*self._warnings(layers), *synthesis]
+        if self.synthesize:
+            self._run_synthesis(folder)
+        return self._warnings(layers)
 
     @property
     def design(self) -> Design:
@@ -158,8 +159,7 @@ class Hls4ml(Target):
                 "sum over layers of ceil(weights/reuse factor); zero weights not taken off" + aside,
             )
         ]
-        found += [*self._signs(layers), *self._cycles(graph, layers)]
-        return [*found, *self._synthesized(folder)]
+        return [*found, *self._signs(layers), *self._cycles(graph, layers)]
 
     def _signs(self, layers: list[Layer]) -> list[Metric]:
         """What each layer costs whose weights or inputs are only -1 and 1, and how it is done."""
@@ -178,15 +178,8 @@ class Hls4ml(Target):
             found.append(Metric(f"{layer.name} sums", luts, "LUT", Kind.ASSUMED, source))
         return found
 
-    def _synthesized(self, folder: Path) -> list[Metric]:
-        """What the vendor's tools reported, if they ran."""
-        if not self.synthesize:
-            return []
-        return [
-            replace(metric, name=f"{metric.name} ({stage.stage.value})")
-            for stage in read_folder(folder / "project").stages
-            for metric in stage.metrics()
-        ]
+    def synthesized(self, folder: Path) -> Path | None:
+        return folder / "project" if self.synthesize else None
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         def adders(layer: Layer) -> bool:
@@ -301,8 +294,8 @@ class Hls4ml(Target):
                 )
         return found
 
-    def _run_synthesis(self, folder: Path) -> list[str]:
-        """Gives warnings where the design does not fit the part, or misses the clock.
+    def _run_synthesis(self, folder: Path) -> None:
+        """Run the vendor's tool in the project.
 
         Raises:
             ToolMissing, ToolFailed: the tool is not there, fails, or reported no such design.
@@ -321,7 +314,6 @@ class Hls4ml(Target):
         top, part, clock_ns = self.design.top, self.design.part, self.design.clock_ns
         if differences := found.differences(top, part, clock_ns):
             raise ToolFailed(f"{facts.synthesizer.name}: {'; '.join(differences)}")
-        return [f"synthesis: {problem}" for problem in found.problems()]
 
 
 def one_bit(layer: Layer) -> bool:

@@ -100,12 +100,13 @@ def made_up(
         {"data": data},
         (),
     )
-    layers = layers_of(graph, trace, notes)
+    twin = {node.name: 0.5 ** (1 + at) for at, node in enumerate(graph.nodes[:4])}
+    layers = layers_of(graph, trace, notes, twin)
     outputs = Histogram.of(codes, low, high)
     confusion = ((190, 10), (10, 190))
     return Run(
         *(report, origin, "8 random samples", layers, outputs),
-        *(str(graph.input.qtype), graph.input.shape, confusion, "made up"),
+        *(str(graph.input.qtype), graph.input.shape, confusion, "made up", "8 random samples"),
     )
 
 

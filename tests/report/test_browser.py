@@ -78,8 +78,8 @@ def test_sorting_and_filtering_layers(browser: Browser, page: Path) -> None:
     assert _sort(shown, "layers", "MACs") == "ascending"
     macs = [text for text in _column(shown, "layers", 8) if text]
     assert macs == sorted(macs, key=lambda text: int(text.replace(",", "")))
-    assert _sort(shown, "layers", "error, dB") == "ascending"
-    assert _sort(shown, "layers", "error, dB") == "descending"
+    assert _sort(shown, "layers", "own rounding, dB") == "ascending"
+    assert _sort(shown, "layers", "own rounding, dB") == "descending"
     errors = [float(text) for text in _column(shown, "layers", 13) if text not in ("", "none")]
     assert errors == sorted(errors, reverse=True) and len(errors) > 10
     shown.get_by_label("Filter").fill("add 1")

@@ -244,7 +244,7 @@ def test_newest_first(runs: Path) -> None:
         ("manifest.json", "[]", "manifest.json is damaged"),
         ("manifest.json", '{"files": {}}', "knows no report.json"),
         ("report.json", "{", "report.json is damaged"),
-        ("report.json", '{"schema": 99}', "of schema '99', this program reads 1 and 2"),
+        ("report.json", '{"schema": 99}', "of schema '99', this program reads 1 to 3"),
         ("report.json", None, "holds no report.json"),
     ],
 )

@@ -33,7 +33,7 @@ def _dense(scale: Fraction, low: int = 0, high: int = 15) -> tuple[Graph, Layer]
     nodes = (Node("fc", dense, ("x",), acc), Node("fc_act", requant, ("acc",), out))
     graph = Graph.build("g", x, nodes)
     trace = Interpreter(graph).trace(np.array([[1, 0], [0, 1], [8, 0], [4, 3]]))
-    (row,) = layers_of(graph, trace, {})
+    (row,) = layers_of(graph, trace, {}, {})
     return graph, row
 
 
@@ -79,7 +79,7 @@ def test_a_scale_that_is_no_power_of_two_is_a_multiplication() -> None:
 def test_a_branch_ends_a_layer() -> None:
     graph = deep(2)
     trace = Interpreter(graph).trace(np.zeros((1, 4, 4, 4), np.int64))
-    rows = layers_of(graph, trace, {})
+    rows = layers_of(graph, trace, {}, {})
     assert [row.name for row in rows] == [
         *("conv0a", "conv0b", "add0", "conv1a", "conv1b", "add1"),
     ]
@@ -99,7 +99,7 @@ def test_two_readers_make_two_layers() -> None:
     )
     graph = Graph.build("g", x, nodes)
     trace = Interpreter(graph).trace(np.zeros((1, 2), np.int64))
-    rows = layers_of(graph, trace, {})
+    rows = layers_of(graph, trace, {}, {})
     assert [row.nodes for row in rows] == [("r1",), ("f1",), ("f2",)]
     assert all(row.accumulator is None and row.error is None for row in rows)
 
@@ -112,7 +112,7 @@ def test_what_the_target_says_is_taken_and_added() -> None:
         "fc": LayerNote("", None, 16, (bytes_, metric("lut", 10, Kind.ESTIMATED))),
         "fc_act": LayerNote("multiplier 9 bit", 9, None, (bytes_, metric("lut", 2))),
     }
-    (row,) = layers_of(graph, trace, notes)
+    (row,) = layers_of(graph, trace, notes, {})
     assert (row.requant, row.multiplier_bits) == ("multiplier 9 bit", 9)
     assert row.accumulator is not None and row.accumulator.width == 16
     assert [(m.name, m.kind, m.value) for m in row.metrics] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ from flow.graph import Graph
 from flow.interp import Interpreter
 from flow.report.layers import layers_of
 from flow.report.run import Run, check_schema, read_run
+from flow.report.vendor.folder import read_folder
 from targets.hls4ml.target import Hls4ml
 from tests.report.support import deep, made_up
+from tests.report.vendor.support import DATA
 
 SCHEMA = json.loads(
     (Path(__file__).resolve().parents[2] / "flow/report/run.schema.json").read_text()
@@ -67,7 +70,7 @@ def test_hls4ml_s_own_columns(compiled: Path) -> None:
     trace = Interpreter(graph).trace(np.zeros((1, 4), np.int64))
     options = {"strategy": "resource", "fc1.reuse_factor": "2"}
     notes = Hls4ml().with_options(options).layers(graph, compiled)
-    first, second = layers_of(graph, trace, notes)
+    first, second = layers_of(graph, trace, notes, {})
     shown = [{metric.name: metric.value for metric in row.metrics} for row in (first, second)]
     assert shown[0] == {"multipliers": 10, "reuse factor": 2, "cycles": 2}
     assert shown[1] == {"multipliers": 15, "reuse factor": 1, "cycles": 1}
@@ -85,6 +88,20 @@ def test_a_report_of_the_first_schema_is_read(tmp_path: Path) -> None:
         old.to_json()
 
 
+def test_a_report_of_the_second_schema_is_read() -> None:
+    body = json.loads(json.dumps(made_up(deep(1)).to_json()))
+    body["schema"] = 2
+    del body["twin"], body["synthesis"]
+    for layer in body["layers"]:
+        del layer["twin_error"]
+    old = Run.from_json(body, Path("x"))
+    assert old.layers[0].twin_error is None and old.synthesis is None
+    assert old.twin.startswith("not known: the report was written by an older bitwright")
+    body["layers"][0]["twin_error"] = 0.5
+    with pytest.raises(UsageError, match="damaged at layers/0"):
+        Run.from_json(body, Path("x"))
+
+
 def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
     *way, last, value = path
 
@@ -98,7 +115,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
 
 DAMAGED = {
     "no schema": (lambda body: body.pop("schema"), "must be a report with a schema"),
-    "newer": (_set("schema", 3), "of schema '3', this program reads 1 and 2"),
+    "newer": (_set("schema", 4), "of schema '4', this program reads 1 to 3"),
     "true": (_set("schema", True), "of schema 'True'"),
     "layers": (_set("layers", 3), "damaged at layers"),
     "name": (_set("layers", 0, "name", ["x"]), "damaged at layers/0/name"),
@@ -108,6 +125,10 @@ DAMAGED = {
     "missing": (lambda body: body["origin"].pop("key"), "damaged at origin: 'key' is"),
     "width": (_set("layers", 0, "outputs", "width", 0), "damaged at layers/0/outputs/width"),
     "estimate": (_set("metrics", 0, "kind", "estimated"), "an estimate must carry its interval"),
+    "twin": (_set("layers", 0, "twin_error", -0.1), "damaged at layers/0/twin_error"),
+    "stage": (_set("synthesis", "stages", 0, "stage", "hoped"), "'hoped' is not a valid Stage"),
+    "resource": (_set("synthesis", "stages", 0, "resources", "x", {}), "damaged at synthesis"),
+    "date": (_set("synthesis", "stages", 0, "date", "once"), "Invalid isoformat"),
     "matches": (_set("matches_reference", "yes"), "damaged at matches_reference"),
 }
 
@@ -115,7 +136,8 @@ DAMAGED = {
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damage_is_named(kind: str) -> None:
     damage, says = DAMAGED[kind]
-    body = copy.deepcopy(json.loads(json.dumps(made_up(deep(1)).to_json())))
+    run = dataclasses.replace(made_up(deep(1)), synthesis=read_folder(DATA / "ravel/timing.rpt"))
+    body = copy.deepcopy(json.loads(json.dumps(run.to_json())))
     check_schema(body)
     damage(body)
     with pytest.raises(UsageError, match=says):

@@ -20,12 +20,15 @@ from flow.driver import compile_model, prove, run_artifact
 from flow.errors import Mismatch, ToolFailed, UsageError
 from flow.graph import Graph, Node, Value
 from flow.importer import import_qonnx
+from flow.metric import Kind
 from flow.onnx_file import read
 from flow.ops import Dense, DepthToSpace, IntArray, MaxPool, Op, Requant, Slice, Table
 from flow.plan import Events, Plan, Request, _matrices
 from flow.qat.recipe import Granularity, Scale
 from flow.qat.train import train
 from flow.qtype import QType
+from flow.report.run import read_run
+from flow.report.vendor.folder import read_folder
 from flow.requant import Rounding
 from flow.synthesis_report import report_synthesis
 from models import MODELS
@@ -407,10 +410,8 @@ def test_synthesis_runs_the_vendor_s_tool(
     fake_tool(tools, program, 0)
     artifact = compiled(path, tmp_path / "a", backend=backend, synthesize="true")
     assert (artifact / "project" / "called").read_text().endswith(f"project: {arguments}\n")
-    metrics = {m["name"]: m for m in json.loads((artifact / "report.json").read_text())["metrics"]}
-    lut = metrics["lut (C synthesis)"]
-    assert (lut["value"], lut["kind"]) == (2532, "estimated")
-    assert "C synthesis: the tool's estimate" in lut["source"]
+    lut = {(m.name, m.kind): m for m in read_run(artifact).told.metrics}["lut", Kind.ESTIMATED]
+    assert lut.value == 2532 and "C synthesis: the tool's estimate" in lut.source
     fake_tool(tools, program, 3)
     with pytest.raises(ToolFailed, match="vendor says no"):
         compiled(path, tmp_path / "b", backend=backend, synthesize="true")
@@ -425,8 +426,9 @@ def test_synthesis_runs_the_vendor_s_tool(
             Hls4ml().with_options({"backend": backend})._run_synthesis(tmp_path / f"c{clock}")
     fake_tool(tools, program, 0, reached="14.049")
     (tmp_path / "slow" / "project").mkdir(parents=True)
-    (warning,) = Hls4ml().with_options({"backend": backend})._run_synthesis(tmp_path / "slow")
-    assert warning.endswith("clock ap_clk: needs 14.049 ns, 10 ns asked")
+    Hls4ml().with_options({"backend": backend})._run_synthesis(tmp_path / "slow")
+    (problem,) = read_folder(tmp_path / "slow" / "project").problems()
+    assert problem.endswith("clock ap_clk: needs 14.049 ns, 10 ns asked")
     if backend == "Vitis":
         check_reports_against(artifact, tmp_path)
 

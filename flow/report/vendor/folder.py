@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from flow.errors import UsageError
+from flow.metric import Metric
 from flow.report.vendor import nextpnr, oneapi, quartus, vitis, vivado, yosys
 from flow.report.vendor.joining import merge, same_part
 from flow.report.vendor.reading import Damaged, Form, close, read_text
@@ -28,6 +30,7 @@ FORMS: tuple[Form, ...] = (
     *nextpnr.FORMS,
     *yosys.FORMS,
 )
+IF_TOO_LARGE = "use a larger part, a higher reuse_factor or a longer clock_ns"
 _MAX_FILES = 200_000
 _SUFFIXES = frozenset({".rpt", ".xml", ".ndjson", ".json", ".log", ".txt", ".summary", ".js"})
 # Files that can be nothing else: where one is not known by its beginning, it is damaged.
@@ -46,6 +49,19 @@ class Found:
 
     stages: tuple[Synthesis, ...]
     notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stages": [stage.to_json() for stage in self.stages], "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Found:
+        """Raises KeyError, TypeError or ValueError where `body` is none."""
+        return cls(tuple(Synthesis.from_json(row) for row in body["stages"]), tuple(body["notes"]))
+
+    def metrics(self) -> list[Metric]:
+        """Every stage's numbers; of those with one name, unit and kind the furthest stage's."""
+        found = [metric for stage in self.stages for metric in stage.metrics()]
+        return list({(metric.name, metric.unit, metric.kind): metric for metric in found}.values())
 
     def last(self, has: str) -> Synthesis | None:
         """The furthest stage whose field `has` is given."""

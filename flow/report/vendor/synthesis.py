@@ -197,15 +197,59 @@ class Synthesis:
                 "static_w": self.power.static_w,
                 "confidence": self.power.confidence,
             },
+            "violations": list(self.violations),
             "metrics": [metric.to_json() for metric in self.metrics()],
             "problems": self.problems(),
             "notes": list(self.notes),
             "files": list(self.files),
         }
 
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Synthesis:
+        """The inverse of `to_json`; what follows from the rest is not read.
+
+        Raises:
+            KeyError, TypeError, ValueError: the row is none.
+        """
+        return cls(
+            row["tool"],
+            row["version"],
+            Stage(row["stage"]),
+            tuple(row["files"]),
+            design=row["design"],
+            part=row["part"],
+            date=datetime.fromisoformat(row["date"]) if row["date"] else None,
+            clocks=tuple(
+                Clock(clock["name"], clock["target_ns"], clock["achieved_ns"])
+                for clock in row["clocks"]
+            ),
+            latency=_cycles(row["latency"]),
+            interval=_cycles(row["interval"]),
+            resources={
+                Resource(kind): Count(count["used"], count["available"])
+                for kind, count in row["resources"].items()
+            },
+            modules=tuple(
+                Module(
+                    module["name"],
+                    {Resource(kind): used for kind, used in module["resources"].items()},
+                    _cycles(module["latency"]),
+                    _cycles(module["interval"]),
+                )
+                for module in row["modules"]
+            ),
+            power=Power(**row["power"]) if row["power"] else None,
+            violations=tuple(row["violations"]),
+            notes=tuple(row["notes"]),
+        )
+
 
 def _cycles_json(cycles: Cycles | None) -> dict[str, int] | None:
     return None if cycles is None else {"min": cycles.low, "max": cycles.high}
+
+
+def _cycles(row: dict[str, int] | None) -> Cycles | None:
+    return None if row is None else Cycles(row["min"], row["max"])
 
 
 # What is left after implementation of what C synthesis announced: quantiles 0.05 and 0.95 of the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from flow.report.vendor.folder import Found
-from flow.report.vendor.synthesis import Count, Resource, Synthesis
+from flow.report.vendor.synthesis import Count, Module, Resource, Synthesis
 
 _MODULES = 12  # shown of one stage; JSON has all
 _NONE = "-"
@@ -13,6 +13,16 @@ _NONE = "-"
 
 def render(found: Found) -> Iterator[str]:
     """Line by line, a column per stage."""
+    yield from _aligned(table(found))
+    for stage in found.stages:
+        yield from _modules(stage)
+    for stage in found.stages:
+        yield from (f"note: {stage.by}: {note}" for note in stage.notes)
+    yield from (f"note: {note}" for note in found.notes)
+
+
+def table(found: Found) -> list[list[str]]:
+    """The stages' names, then a row a field, its name first."""
     stages = found.stages
     rows: list[tuple[str, Callable[[Synthesis], str]]] = [
         ("tool", lambda s: f"{s.tool} {s.version or ''}".strip()),
@@ -34,15 +44,8 @@ def render(found: Found) -> Iterator[str]:
             ("dynamic", lambda s: f"{s.power.dynamic_w:g} W" if s.power else _NONE),
             ("confidence", lambda s: s.power.confidence if s.power else _NONE),
         ]
-    yield from _aligned(
-        [["", *(stage.stage.value for stage in stages)]]
-        + [[name, *(cell(stage) for stage in stages)] for name, cell in rows]
-    )
-    for stage in stages:
-        yield from _modules(stage)
-    for stage in stages:
-        yield from (f"note: {stage.by}: {note}" for note in stage.notes)
-    yield from (f"note: {note}" for note in found.notes)
+    heads = ["", *(stage.stage.value for stage in stages)]
+    return [heads, *([name, *(cell(stage) for stage in stages)] for name, cell in rows)]
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -72,18 +75,27 @@ def _mhz(value: float | None) -> str:
 
 
 def _modules(stage: Synthesis) -> Iterator[str]:
-    """The largest first."""
     if not stage.modules:
         return
     yield f"modules after {stage.stage.value}"
-    largest = sorted(stage.modules, key=lambda module: -sum(module.resources.values()))
-    for module in largest[:_MODULES]:
-        used = [f"{kind.value} {count:.10g}" for kind, count in module.resources.items() if count]
-        cycles = [
-            f"{name} {value}"
-            for name, value in (("latency", module.latency), ("interval", module.interval))
-            if value
-        ]
-        yield f"  {module.name}: {', '.join([*used, *cycles]) or 'nothing'}"
+    largest = largest_modules(stage)
+    for name, used in largest[:_MODULES]:
+        yield f"  {name}: {used}"
     if len(largest) > _MODULES:
         yield f"  ... {len(largest) - _MODULES} more, see JSON=1"
+
+
+def largest_modules(stage: Synthesis) -> list[tuple[str, str]]:
+    """The stage's modules and what they use, the largest first."""
+    ordered = sorted(stage.modules, key=lambda module: -sum(module.resources.values()))
+    return [(module.name, _used(module)) for module in ordered]
+
+
+def _used(module: Module) -> str:
+    used = [f"{kind.value} {count:.10g}" for kind, count in module.resources.items() if count]
+    cycles = [
+        f"{name} {value}"
+        for name, value in (("latency", module.latency), ("interval", module.interval))
+        if value
+    ]
+    return ", ".join([*used, *cycles]) or "nothing"

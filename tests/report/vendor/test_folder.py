@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -11,12 +12,20 @@ from pathlib import Path
 import pytest
 
 from flow.errors import DoesNotFit, UsageError
+from flow.metric import Kind
 from flow.report.vendor import folder as module
-from flow.report.vendor.folder import read_folder
+from flow.report.vendor.folder import Found, read_folder
 from flow.report.vendor.joining import same_part
 from flow.report.vendor.synthesis import Clock, Count, Cycles, Resource, Stage
 from flow.synthesis_report import report_synthesis
-from tests.report.vendor.support import DATA, content, hls4ml_project, ravel_project
+from tests.report.vendor.support import (
+    DATA,
+    READERS,
+    content,
+    hls4ml_project,
+    parsed,
+    ravel_project,
+)
 
 CSYNTH = "myproject_prj/solution1/syn/report/myproject_csynth"
 
@@ -62,6 +71,22 @@ def test_xml_and_text_are_one_report(tmp_path: Path) -> None:
     assert csynth.date == datetime(2023, 3, 18, 22, 59, 37)
     assert len(csynth.modules) == 2
     assert synthesized.stage is Stage.LOGIC_SYNTHESIS
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_was_read_can_be_kept(name: str) -> None:
+    stage = parsed(name)
+    body = json.loads(json.dumps({"stages": [stage.to_json()], "notes": ["so"]}))
+    assert Found.from_json(body) == Found((stage,), ("so",))
+    assert Found.from_json(body).to_json() == body
+
+
+def test_the_furthest_stage_s_numbers_stand(tmp_path: Path) -> None:
+    found = {(m.name, m.kind): m for m in read_folder(ravel_project(tmp_path)).metrics()}
+    assert found["lut", Kind.MEASURED].value == 27974
+    assert found["lut", Kind.ESTIMATED].value > 27974  # of C synthesis
+    assert found["latency", Kind.ASSUMED].value == 71  # co-simulation took no measure of it
+    assert found["clock", Kind.MEASURED].value == 4.269
 
 
 def test_one_report_alone(tmp_path: Path) -> None:
