@@ -10,6 +10,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -309,15 +310,15 @@ def _report(args: argparse.Namespace) -> int:
     if args.synth is not None:
         return _report_synthesis(args)
     if args.artifact is not None:
-        _print_report(report_run(args.artifact).told, args.json)
+        _print_report(replace(report_run(args.artifact).told, up_to_date=False), args.json)
         return 0
     indexed = report_all(args.runs)
     if args.json:
         print(json.dumps(indexed.to_json()))
         return 0
+    width = max((len(found.folder.name) for found in indexed.found), default=0)
     for found in indexed.found:
-        state = "" if found.run else f"  incomplete: {found.problem}"
-        print(f"{found.folder.name}{state}")
+        print(f"{found.folder.name:{width}}  {found.summary}")
     print(f"page: {indexed.page}")
     return 0
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flow import oracle
 from flow.artifact import MANIFEST, locked, read_manifest, staged, write_manifest
+from flow.cost import bit_operations, weight_memory
 from flow.describe import describe
 from flow.errors import Mismatch, Unsupported, UsageError
 from flow.features_snippet import FrontEnd
@@ -433,4 +434,11 @@ def _share(stage: str, hits: int, total: int, of: int | None = None) -> Metric:
 def _counted(graph: Graph) -> list[Metric]:
     """What the graph itself tells."""
     macs = sum(node.op.macs(*graph.shapes(node)) for node in graph.nodes)
-    return [Metric("macs", macs, "1", Kind.MEASURED, "counted in the integer graph")]
+    counted = "counted in the integer graph"
+    products = "weights that are not 0 * positions * bits of weight and input"
+    rows = (
+        ("macs", macs, "1", counted),
+        ("bit operations", sum(bit_operations(graph).values()), "1", f"{counted}: {products}"),
+        ("weight memory", sum(weight_memory(graph).values()), "bits", f"{counted}, without biases"),
+    )
+    return [Metric(name, n, unit, Kind.MEASURED, source) for name, n, unit, source in rows]

@@ -30,7 +30,7 @@ COSTS = (
         "alut",
     ),
     *("mlab", "lc", "carry", "ram", "latency", "interval", "energy", "power", "multipliers"),
-    *("file size", "constants", "macs", "cycles", "area"),
+    *("file size", "weight memory", "constants", "macs", "bit operations", "cycles", "area"),
 )
 _ACCURACY = "accuracy"
 _LIMIT = re.compile(r"([a-z][a-z0-9_.]*)([<>])([+-]?)([0-9]+(?:\.[0-9]+)?)(%?)", re.ASCII)
@@ -132,13 +132,22 @@ def _best(of_kinds: Mapping[Kind, Metric], shared: Sequence[Kind]) -> Metric | N
 
 
 def options_changed(a: Run, b: Run) -> list[tuple[str, str, str]]:
-    """Options that differ: name, value in a, value in b; `-` where one has none."""
-    tables = []
+    """What differs of model, target and options: name, value in a, value in b; `-` where one has
+    none. Of options that one of two targets or models has not, those that were set."""
+    tables: list[dict[str, str]] = []
+    set_: set[str] = set()
     for run in (a, b):
         origin = run.origin
         given = dict(entry.split("=", 1) for entry in origin.given) if origin else {}
-        tables.append({**(origin.options if origin else {}), **given})
-    names = dict.fromkeys((*tables[0], *tables[1]))
+        what = {"model": run.report.model, "target": run.report.target}
+        tables.append({**what, **(origin.options if origin else {}), **given})
+        set_ |= given.keys()
+    same = all(tables[0][name] == tables[1][name] for name in ("model", "target"))
+    names = [
+        name
+        for name in dict.fromkeys((*tables[0], *tables[1]))
+        if same or name in set_ or (name in tables[0] and name in tables[1])
+    ]
     both = [(name, tables[0].get(name, "-"), tables[1].get(name, "-")) for name in names]
     return [row for row in both if row[1] != row[2]]
 
@@ -162,6 +171,7 @@ def verdict(a: Run, b: Run) -> str:
     said = _accuracy_text(accuracy, bool(stages))
     unsure = [row for row in costs if not row.clear]
     rest = f"; not clear: {_listed(unsure)}" if unsure else ""
+    rest += _alone(rows)
     if not clear and not gain:
         return f"nothing tells them apart: {said}{rest}"
     if len(ups) == 2 or (ups == {True} and gain > 0) or (ups == {False} and gain < 0):
@@ -176,6 +186,15 @@ def verdict(a: Run, b: Run) -> str:
     if b_wins:
         return f"B {word}: {_listed(clear)}; {said}{rest}"
     return f"A {word}: B has {_listed(clear)}; {said}{rest}"
+
+
+def _alone(rows: Sequence[Change]) -> str:
+    """Costs that only one of the two has, so that they cannot be compared."""
+    found = ""
+    for who, missing in (("A", "b"), ("B", "a")):
+        names = [r.name for r in rows if getattr(r, missing) is None and base_name(r.name) in COSTS]
+        found += f"; only {who} tells its {', '.join(names)}" if names else ""
+    return found
 
 
 def same_data(a: Run, b: Run) -> bool:
@@ -211,7 +230,8 @@ def _lines(a: Run, b: Run) -> Iterator[str]:
         yield f"{who}  {run.name}"
         yield f"   matches reference: {run.report.agreement}"
     for name, before, after in options_changed(a, b):
-        yield f"option {name}: {before} -> {after}"
+        word = "" if name in ("model", "target") else "option "
+        yield f"{word}{name}: {before} -> {after}"
     if not (a.origin and b.origin and a.origin.onnx == b.origin.onnx):
         yield "the trained networks differ"
     rows = changes(a, b)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.cost import held_bits
 from flow.graph import Graph, Node, Value
 from flow.metric import Interval, Metric
 from flow.ops import (
@@ -216,7 +217,7 @@ def _weights(graph: Graph, node: Node) -> Weights | None:
     return Weights(
         int(weight.size),
         int((weight == 0).sum()),
-        held.bits,
+        held_bits(weight),
         scale_text(scale),
         Histogram.of(weight, held.low, held.high),
     )

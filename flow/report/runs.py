@@ -14,7 +14,7 @@ from urllib.parse import quote
 from flow.artifact import MANIFEST
 from flow.errors import UsageError
 from flow.metric import Metric
-from flow.report import charts, compare, html
+from flow.report import charts, compare, html, numbers
 from flow.report.compare import COSTS, base_name
 from flow.report.drawing import shape_text
 from flow.report.layers import Layer
@@ -22,7 +22,7 @@ from flow.report.run import REPORT, Run, read_run
 
 INDEX = "index.html"
 MAX_RUNS = 2000
-_TRAININGS = "models"  # of a runs folder, beside the artifacts
+_NOT_RUNS = ("models", "twins", "experiments")  # of a runs folder: trainings
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class Found:
     run: Run | None
     problem: str = ""
 
+    @property
+    def summary(self) -> str:
+        """In a few words: accuracy, options that were set, and what is wrong with it."""
+        if self.run is None:
+            return f"incomplete: {self.problem}"
+        share, origin = _accuracy(self.run), self.run.origin
+        same = "" if self.run.report.agreement.matches else "differs from its reference"
+        shown = numbers.percent(share) if share else "no accuracy"
+        return "  ".join(text for text in (shown, *(origin.given if origin else ()), same) if text)
+
 
 def find_runs(folder: Path) -> list[Found]:
     """All runs in a folder, newest first; what is half-written or damaged is there, with the
@@ -44,7 +54,7 @@ def find_runs(folder: Path) -> list[Found]:
         UsageError: the folder cannot be read.
     """
     try:
-        inside = [path for path in folder.iterdir() if path.name != _TRAININGS and path.is_dir()]
+        inside = [path for path in folder.iterdir() if path.name not in _NOT_RUNS and path.is_dir()]
         times = {path: _changed(path) for path in inside}
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read: {error.strerror}; compile first") from error

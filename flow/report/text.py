@@ -38,8 +38,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  {label:>3}: {' '.join(f'{count:{width}d}' for count in row)}"
     if report.metrics:
         yield "figures"
+    width = max((len(metric.name) for metric in report.metrics), default=0)
     for metric in report.metrics:
-        yield f"  {metric.name:{_WIDTH}} {_value(metric):23}  {metric.kind.value}, {metric.source}"
+        name = f"{metric.name:{max(width, _WIDTH)}}"
+        yield f"  {name} {_value(metric):23}  {metric.kind.value}, {metric.source}"
     for warning in report.warnings:
         yield f"note: {warning}"
     yield f"artifact: {report.artifact}"

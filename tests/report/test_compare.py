@@ -14,7 +14,7 @@ from flow.errors import UsageError
 from flow.metric import Kind, Metric
 from flow.report import compare
 from flow.report.compare import LimitCrossed, check, read_limits, verdict
-from flow.report.run import Run
+from flow.report.run import Origin, Run
 from flow.report.runs import find_runs, page
 from flow.review import report_all
 from tests.cli.conftest import run_here
@@ -59,6 +59,44 @@ def run(lut: float = 1000, hits: int = 380, **more: object) -> Run:
 )
 def test_what_is_better_and_why(a: Run, b: Run, says: str) -> None:
     assert says in verdict(a, b)
+
+
+def test_what_speaks_against_is_not_lost() -> None:
+    less = (metric("multipliers", 50, Kind.ASSUMED), metric("latency", 11, Kind.ESTIMATED))
+    more = (metric("multipliers", 99, Kind.ASSUMED), metric("latency", 10, Kind.ESTIMATED))
+    a, b = made_up(GRAPH, figures=more), made_up(GRAPH, figures=less)
+    assert verdict(a, b) == (
+        "B looks better in part: multipliers -49.5 % (assumed); the same accuracy; "
+        "not clear: latency +10.0 % (estimated)"
+    )
+    assert verdict(b, a).startswith("A looks better in part: B has multipliers +98.0 % (assumed)")
+    # What speaks for the same one takes nothing away; a measured figure needs no "looks".
+    a = made_up(GRAPH, figures=(more[0], metric("latency", 12, Kind.ESTIMATED)))
+    assert verdict(a, b).startswith("B looks better: multipliers -49.5 % (assumed)")
+    a, b = (
+        made_up(GRAPH, figures=(each[1], metric("lut", n))) for each, n in ((more, 9), (less, 8))
+    )
+    assert verdict(a, b).startswith("B is better in part: lut -11.1 % (measured)")
+
+
+def test_runs_for_two_targets() -> None:
+    a = made_up(GRAPH, figures=(metric("macs", 5), metric("lut", 9)), given=("weight_bits=4",))
+    b = made_up(GRAPH, figures=(metric("macs", 5), metric("file size", 9)), target="tflite")
+    b = dataclasses.replace(b, origin=dataclasses.replace(_origin(b), options={"exact": "proven"}))
+    assert compare.options_changed(a, b) == [
+        ("target", "hls4ml", "tflite"),
+        ("weight_bits", "4", "-"),
+    ]
+    assert "\ntarget: hls4ml -> tflite\noption weight_bits: 4 -> -\n" in compare.text(a, b)
+    assert verdict(a, b) == (
+        "nothing tells them apart: the same accuracy; only A tells its lut; "
+        "only B tells its file size"
+    )
+
+
+def _origin(run: Run) -> Origin:
+    assert run.origin is not None
+    return run.origin
 
 
 def test_the_verdict_turns_with_the_order() -> None:
@@ -150,7 +188,7 @@ def runs(tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     save(run(given=("weight_bits=4",)), folder / "four")
     save(run(750, given=("weight_bits=3",)), folder / "three")
-    for name in ("models/net-1", ".five.part", "half"):
+    for name in ("models/net-1", "twins/12", "experiments/e-1", ".five.part", "half"):
         (folder / name).mkdir(parents=True)
     return folder
 
@@ -219,12 +257,14 @@ def test_report_of_one_run(run_here: Run_, compiled: Path) -> None:
 def test_the_index_shows_every_run(run_here: Run_, runs: Path) -> None:
     done = run_here("report", "--runs", runs)
     assert done.code == 0
-    assert "half  incomplete: no manifest.json: its compile did not end; compile again" in done.out
-    assert ".five.part  incomplete: a compile that was stopped, or is under way" in done.out
+    lines = [line.split(maxsplit=1) for line in done.out.splitlines()]
+    assert ["half", "incomplete: no manifest.json: its compile did not end; compile again"] in lines
+    assert [".five.part", "incomplete: a compile that was stopped, or is under way"] in lines
+    assert ["three", "95.00 % [92.4, 96.7]  weight_bits=3"] in lines
     text = Text((runs / "index.html").read_text())
     for word in ("four", "three", "half", ".five.part", "weight_bits=3", "compile did not end"):
         assert word in text.text
-    assert "net-1" not in text.text
+    assert not any(word in text.text for word in ("net-1", "twins", "experiments"))
     assert sorted(set(text.links)) == ["data:,", "four/report.html", "three/report.html"]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow.cost import rounding_bits
+from flow.cost import bit_operations, held_bits, rounding_bits, weight_memory
 from flow.graph import Graph, Node, Value
+from flow.ops import Conv, Dense, Flatten, MaxPool, Threshold
 from flow.ops.pointwise import Requant
 from flow.qtype import QType
 from flow.requant import Rounding
@@ -58,3 +60,32 @@ def test_an_incrementer_of_the_codes_width_rounds(
     clamped = min(max(cut, code.low), code.high)
     rounded = min(max(round(Fraction(acc, 1 << shift)), code.low), code.high)
     assert clamped + up == rounded
+
+
+@pytest.mark.parametrize(
+    ("codes", "bits"),
+    [([-1, 1], 1), ([-1, 0, 1], 2), ([0, 7], 3), ([-8, 7], 4), ([0, 0], 1), ([1], 1)],
+)
+def test_the_fewest_bits_that_hold_weights(codes: list[int], bits: int) -> None:
+    assert held_bits(np.array(codes)) == bits
+
+
+def test_products_and_weights_by_hand() -> None:
+    """A convolution of 5-bit codes, a sign, a pool, and a dense layer on signs."""
+    one = (Fraction(1),)
+    x = Value("x", (1, 4, 4), QType(5, signed=False), one)
+    conv = Conv(np.array([[[[3, 0], [-4, 1]]], [[[1, 1], [1, 1]]]]), np.zeros(2, np.int64))
+    sign = Threshold(np.array([[0]]), np.array([-1, 1]))
+    dense = Dense(np.where(np.arange(6).reshape(3, 2) % 2 == 0, 1, -1), np.zeros(3, np.int64))
+    pm1 = QType(2, signed=True)
+    nodes = (
+        Node("conv", conv, ("x",), Value("a", (2, 3, 3), QType(10, signed=True), one)),
+        Node("sign", sign, ("a",), Value("b", (2, 3, 3), pm1, one)),
+        Node("pool", MaxPool((3, 3), (3, 3)), ("b",), Value("c", (2, 1, 1), pm1, one)),
+        Node("flat", Flatten(), ("c",), Value("d", (2,), pm1, one)),
+        Node("fc", dense, ("d",), Value("y", (3,), QType(4, signed=True), one)),
+    )
+    made = Graph.build("net", x, nodes)
+    # 7 of 8 weights are not 0, each used at 9 positions: 3 bits hold -4..3, 5 bits the input.
+    assert bit_operations(made) == {"conv": 7 * 9 * 3 * 5, "fc": 6}
+    assert weight_memory(made) == {"conv": 8 * 3, "fc": 6}

@@ -32,6 +32,7 @@ FORMS: tuple[Form, ...] = (
 )
 IF_TOO_LARGE = "use a larger part, a higher reuse_factor or a longer clock_ns"
 _MAX_FILES = 200_000
+_LISTED = 5  # solutions, in a message
 _SUFFIXES = frozenset({".rpt", ".xml", ".ndjson", ".json", ".log", ".txt", ".summary", ".js"})
 # Files that can be nothing else: where one is not known by its beginning, it is damaged.
 _NAMES = re.compile(
@@ -172,9 +173,10 @@ def _top_only(path: Path, known: dict[Path, Form]) -> dict[Path, Form]:
     synthesized = [file for file, form in known.items() if form.name == "C synthesis"]
     solutions = sorted({_solution(file) for file in synthesized})
     if len(solutions) > 1:
-        names = ", ".join(_where(path, solution) for solution in solutions)
+        names = ", ".join(_where(path, solution) for solution in solutions[:_LISTED])
+        more = f" and {len(solutions) - _LISTED} more" if len(solutions) > _LISTED else ""
         raise UsageError(
-            f"SYNTH={path}: holds {len(solutions)} solutions, {names}; give one of them"
+            f"SYNTH={path}: holds {len(solutions)} solutions, {names}{more}; give one of them"
         )
     tops = _tops(synthesized)
     if len(tops) > 1:

@@ -94,7 +94,7 @@ def largest_modules(stage: Synthesis) -> list[tuple[str, str]]:
 def _used(module: Module) -> str:
     used = [f"{kind.value} {count:.10g}" for kind, count in module.resources.items() if count]
     cycles = [
-        f"{name} {value}"
+        f"{name} {value} cycles"
         for name, value in (("latency", module.latency), ("interval", module.interval))
         if value
     ]
