@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from flow.ops import IntArray
@@ -12,6 +14,8 @@ from flow.qat.recipe import option_names
 from flow.report.layers import Histogram, Layer
 from flow.report.result import Report
 from flow.report.run import Origin, Run
+from flow.report.vendor.folder import Found
+from flow.target import node_of
 
 
 def describe(
@@ -39,6 +43,21 @@ def describe(
         "the integer network on all test samples" if confusion else "",
         _twin(plan),
     )
+
+
+def with_synthesis(run: Run, found: Found, modules: Mapping[str, str]) -> Run:
+    """The run with what vendor tools reported; `modules` are as the target tells them."""
+    owner = {name: layer.name for layer in run.layers for name in layer.nodes}
+    words = {word: node_of(made, owner) for word, made in modules.items()}
+
+    def layer_of(module: str) -> tuple[str, str] | None:
+        held = {word for word in re.findall(r"[a-z]+\d+", module) if words.get(word)}
+        if len(held) != 1:
+            return None  # of no layer, or of several that became one
+        (word,) = held
+        return owner[str(words[word])], word
+
+    return replace(run, synthesis=found.with_layers(layer_of))
 
 
 def _twin(plan: Plan) -> str:

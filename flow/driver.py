@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flow import oracle
 from flow.artifact import MANIFEST, locked, read_manifest, staged, write_manifest
 from flow.cost import bit_operations, weight_memory
-from flow.describe import describe
+from flow.describe import describe, with_synthesis
 from flow.errors import Mismatch, Unsupported, UsageError
 from flow.features_snippet import FrontEnd
 from flow.graph import MAX_TEXT, Graph
@@ -223,11 +223,9 @@ def _build(plan: Plan, stage: Path) -> Report:
         [*_training_warnings(plan, accuracy), *warnings],
     )
     layers = layers_of(graph, sampled, plan.target.layers(graph, stage), _twin_errors(plan))
-    synthesized = plan.target.synthesized(stage)
-    run = replace(
-        describe(plan, report, layers, sampled, confusion),
-        synthesis=None if synthesized is None else read_folder(synthesized),
-    )
+    run = describe(plan, report, layers, sampled, confusion)
+    if synthesized := plan.target.synthesized(stage):
+        run = with_synthesis(run, read_folder(synthesized), plan.target.modules(stage))
     write_pages(stage, run)
     write_manifest(stage, {"key": plan.key, **plan.inputs})
     return run.told

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.artifact import digest, locked, read_manifest, write_json
+from flow.describe import with_synthesis
 from flow.errors import DoesNotFit, UsageError
 from flow.metric import Metric
 from flow.plan import make_target
@@ -15,7 +16,7 @@ from flow.report.pages import PAGE, refresh_pages
 from flow.report.run import REPORT, Run, read_run
 from flow.report.vendor.folder import IF_TOO_LARGE, Found, read_folder
 from flow.report.vendor.text import render
-from flow.target import Design
+from flow.target import Target
 
 _PROJECT = "project/"  # of an artifact: what is synthesized
 _SOURCES = "project/firmware/"  # of those, what decides the hardware
@@ -107,20 +108,23 @@ def report_synthesis(synth: Path, artifact: Path | None) -> SynthesisReport:
         return SynthesisReport(synth, found, None, ())
     manifest = read_manifest(artifact)
     _check_sources(synth, artifact, manifest["files"])
-    design = _design(artifact, manifest)
+    target = _target(artifact, manifest)
+    design = target.design
+    if design is None:
+        raise UsageError(f"ARTIFACT={artifact}: TARGET={target.name} has nothing to synthesize")
     if differences := found.differences(design.top, design.part, design.clock_ns):
         raise UsageError(
             f"SYNTH={synth}: is of another design than {artifact}: {'; '.join(differences)}"
         )
-    run = _attach(artifact, found)
+    run = _attach(artifact, found, target.modules(artifact))
     return SynthesisReport(synth, found, artifact, tuple(_pairs(found, run.report.metrics)))
 
 
-def _attach(artifact: Path, found: Found) -> Run:
+def _attach(artifact: Path, found: Found, modules: Mapping[str, str]) -> Run:
     """The artifact's run with the reports, written."""
     with locked(artifact):
         manifest = read_manifest(artifact)
-        run = replace(read_run(artifact), synthesis=found)
+        run = with_synthesis(read_run(artifact), found, modules)
         if run.origin is None:
             raise UsageError(
                 f"{artifact}/{REPORT} is of an older bitwright, which has no place for these "
@@ -154,16 +158,13 @@ def _check_sources(synth: Path, artifact: Path, files: dict[str, str]) -> None:
             )
 
 
-def _design(artifact: Path, manifest: dict[str, Any]) -> Design:
-    """What the artifact's target calls its design. Raises UsageError where there is none."""
+def _target(artifact: Path, manifest: dict[str, Any]) -> Target:
+    """The artifact's target. Raises UsageError where the manifest names none."""
     try:
         options = {key: str(value) for key, value in dict(manifest["options"]).items()}
-        target = make_target(str(manifest["target"])).with_options(options)
+        return make_target(str(manifest["target"])).with_options(options)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{artifact} is damaged: {error!r}; compile again") from error
-    if target.design is None:
-        raise UsageError(f"ARTIFACT={artifact}: TARGET={target.name} has nothing to synthesize")
-    return target.design
 
 
 def _pairs(found: Found, expected: list[Metric]) -> Iterator[Pair]:

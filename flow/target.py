@@ -136,6 +136,11 @@ class Target(ABC):
         What the reports say is not among `metrics`."""
         return None
 
+    def modules(self, folder: Path) -> Mapping[str, str]:
+        """Words that vendor tools' names of modules hold, such as `config2`, and what each was made
+        for: a node's name, or that with `_` and more behind it."""
+        return {}
+
     @property
     def design(self) -> Design | None:
         """What vendor tools are given; None where they have nothing to do."""

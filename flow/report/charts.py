@@ -245,11 +245,12 @@ def histogram() -> Spec:
 
 
 def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
-    """Accuracy in percent against a cost: `points` have run, cost, accuracy, low, high and best (no
-    other run has less cost and at least its accuracy)."""
+    """Accuracy in percent against a cost: `points` have run, cost, accuracy, low, high, best (no
+    other run has less cost and at least its accuracy) and label, a few letters or none."""
     rows = [{**point, "front": "front" if point["best"] else "other"} for point in points]
     title = name if unit == "1" else f"{name} in {unit}"
-    x = {"field": "cost", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    scale = {"zero": False, "padding": 12}
+    x = {"field": "cost", "type": "quantitative", "title": title, "scale": scale}
     y = {"type": "quantitative", "title": "accuracy in %", "scale": {"zero": False}}
     colour = {
         "field": "front",
@@ -289,6 +290,10 @@ def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
                     "shape": shape,
                     "tooltip": _tips("run", "cost", "accuracy"),
                 },
+            },
+            {
+                "mark": {"type": "text", "dx": -9, "dy": -9, "fontWeight": "bold"},
+                "encoding": {"y": {**y, "field": "accuracy"}, "text": {"field": "label"}},
             },
         ],
     )

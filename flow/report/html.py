@@ -64,7 +64,7 @@ def run_page(run: Run) -> str:
     """The page of one run. Raises ToolMissing, as `render`."""
     report = run.told
     macs = numbers.total_macs(run)
-    columns = numbers.columns(run.layers)
+    columns = numbers.columns(run.shown_layers)
     return render(
         "run.html",
         run=run,
@@ -75,8 +75,8 @@ def run_page(run: Run) -> str:
         figures=numbers.by_name(report.metrics),
         macs=macs,
         columns=columns,
-        multipliers=any(layer.multiplier_bits is not None for layer in run.layers),
-        drawing=draw(run.layers, f"{shape_text(run.input_shape)} {run.input_type}"),
+        multipliers=any(layer.multiplier_bits is not None for layer in run.shown_layers),
+        drawing=draw(run.shown_layers, f"{shape_text(run.input_shape)} {run.input_type}"),
         charts=_charts(run, columns),
         data=_data(run, columns, macs),
         stages_table=vendor.table(run.synthesis) if run.synthesis else [],
@@ -92,7 +92,7 @@ def _modules(found: Found) -> dict[str, list[tuple[str, str]]]:
 
 
 def _charts(run: Run, columns: list[tuple[str, str, Kind]]) -> dict[str, Any]:
-    layers = run.layers
+    layers = run.shown_layers
     stages = {
         numbers.stage_name(stage, run.report.target): metric
         for stage, metric in run.report.accuracy.items()
@@ -124,14 +124,14 @@ def _data(run: Run, columns: list[tuple[str, str, Kind]], macs: int) -> list[dic
             "weights": layer.weights and dataclasses.asdict(layer.weights.histogram),
             "outputs": dataclasses.asdict(layer.outputs),
         }
-        for number, layer in enumerate(run.layers)
+        for number, layer in enumerate(run.shown_layers)
     ]
 
 
 def _facts(
     run: Run, number: int, columns: list[tuple[str, str, Kind]], macs: int
 ) -> list[tuple[str, str]]:
-    layer = run.layers[number]
+    layer = run.shown_layers[number]
     rows = [
         ("operation", layer.op),
         ("reads", ", ".join(layer.inputs)),

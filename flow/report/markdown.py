@@ -53,7 +53,7 @@ def _lines(run: Run) -> Iterator[str]:
     if run.synthesis:
         yield from ("", "## What vendor tools made of it", "")
         yield from _synthesis(run.synthesis)
-    if run.layers:
+    if run.shown_layers:
         yield from ("", "## Layers", "")
         yield from _layers(run)
     if run.origin:
@@ -62,7 +62,7 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def _layers(run: Run) -> Iterator[str]:
-    columns, macs = numbers.columns(run.layers), numbers.total_macs(run)
+    columns, macs = numbers.columns(run.shown_layers), numbers.total_macs(run)
     heads = ("layer", "operation", "output", "type", "weights", "bits", "MACs", "share")
     sums = ("accumulator", "bits needed", "bits there", "own rounding, dB", "float twin, dB")
     own = tuple(f"{name} ({kind.value})" for name, _, kind in columns)
@@ -78,7 +78,7 @@ def _layers(run: Run) -> Iterator[str]:
             ),
             layer.requant,
         )
-        for layer in run.layers
+        for layer in run.shown_layers
     )
     last = 4 + len(heads) + len(own)
     yield from _table((*heads, *sums, *own, "requantization"), rows, right=range(4, last))

@@ -9,6 +9,7 @@ from flow.metric import Kind, Metric
 from flow.report.layers import Layer
 from flow.report.run import Run
 
+_SINGULAR = {"cycles": "cycle", "bits": "bit"}
 _ORDER = "MODEL TARGET OPTS DATA"
 # How each target runs what it made.
 _SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime"}
@@ -28,10 +29,15 @@ def figure(value: float) -> str:
 
 def value_text(metric: Metric) -> str:
     """A metric's value with unit and interval."""
-    unit = "" if metric.unit == "1" else f" {metric.unit}"
     interval = metric.interval
     around = f" [{figure(interval.low)}, {figure(interval.high)}]" if interval else ""
-    return f"{figure(metric.value)}{unit}{around}"
+    return f"{figure(metric.value)}{unit_text(metric)}{around}"
+
+
+def unit_text(metric: Metric) -> str:
+    """` cycles`, ` cycle` of one, nothing for a count."""
+    unit = _SINGULAR.get(metric.unit, metric.unit) if metric.value == 1 else metric.unit
+    return "" if unit == "1" else f" {unit}"
 
 
 def percent(metric: Metric) -> str:
@@ -53,7 +59,9 @@ def by_name(metrics: Iterable[Metric]) -> dict[str, dict[Kind, Metric]]:
     found: dict[str, dict[Kind, Metric]] = {}
     for metric in metrics:
         found.setdefault(metric.name, {})[metric.kind] = metric
-    return found
+    return {
+        name: {kind: kinds[kind] for kind in Kind if kind in kinds} for name, kinds in found.items()
+    }
 
 
 def estimate_holds(found: Mapping[Kind, Metric]) -> bool | None:
@@ -77,4 +85,4 @@ def of_layer(layer: Layer, column: tuple[str, str, Kind]) -> Metric | None:
 
 def total_macs(run: Run) -> int:
     """Multiply-accumulates of all layers."""
-    return sum(layer.macs for layer in run.layers)
+    return sum(layer.macs for layer in run.shown_layers)

@@ -81,6 +81,22 @@ class Run:
             warnings=[*self.report.warnings, *problems],
         )
 
+    @cached_property
+    def shown_layers(self) -> tuple[Layer, ...]:
+        """The layers, with what vendor tools say that they use; without what all have none of."""
+        told = {} if self.synthesis is None else self.synthesis.of_layers()
+        used = {(m.name, m.kind) for metrics in told.values() for m in metrics if m.value}
+        return tuple(
+            dataclasses.replace(
+                layer,
+                metrics=(
+                    *layer.metrics,
+                    *(m for m in told.get(layer.name, ()) if (m.name, m.kind) in used),
+                ),
+            )
+            for layer in self.layers
+        )
+
     @property
     def name(self) -> str:
         """The artifact's folder, its name alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,7 +109,9 @@ def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) ->
         verdict=compare.verdict(*two) if two else "",
         options=compare.options_changed(*two) if two else [],
         changes=compare.changes(*two) if two else [],
-        charts={"pareto": _paretos(runs)},
+        charts={
+            "pareto": _paretos(runs, dict(zip([r.name for r in two or ()], "AB", strict=False)))
+        },
         data=[_data(run) for run in runs],
     )
 
@@ -136,8 +138,9 @@ def _accuracy(run: Run) -> Metric | None:
     return next((stages[s] for s in ("simulation", "integer", "quantized") if s in stages), None)
 
 
-def _paretos(runs: Sequence[Run]) -> dict[str, Any]:
-    """A plot for every cost in which runs differ that have an accuracy on the same data."""
+def _paretos(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Any]:
+    """A plot for every cost in which runs differ that have an accuracy on the same data; `labels`
+    are by the runs' names."""
     costs: dict[tuple[str, str, str, str], list[tuple[Run, Metric, Metric]]] = {}
     for run in runs:
         accuracy, data = _accuracy(run), compare.data_of(run)
@@ -154,15 +157,18 @@ def _paretos(runs: Sequence[Run]) -> dict[str, Any]:
             title = f"{name} ({kind}): {models}"
             number = sum(other.startswith(title) for other in drawn)  # the same model, other data
             title = f"{title}, other data ({number})" if number else title
-            drawn[title] = charts.pareto(name, unit, _points(rows))
+            drawn[title] = charts.pareto(name, unit, _points(rows, labels))
     return drawn
 
 
-def _points(rows: Sequence[tuple[Run, Metric, Metric]]) -> list[dict[str, Any]]:
+def _points(
+    rows: Sequence[tuple[Run, Metric, Metric]], labels: Mapping[str, str]
+) -> list[dict[str, Any]]:
     pairs = [(cost.value, accuracy.value) for _, cost, accuracy in rows]
     return [
         {
             "run": run.name,
+            "label": labels.get(run.name, ""),
             "cost": cost.value,
             "accuracy": 100 * accuracy.value,
             "low": 100 * (accuracy.interval.low if accuracy.interval else accuracy.value),
@@ -180,7 +186,7 @@ def _data(run: Run) -> dict[str, Any]:
     """The layers as name and value pairs, for the difference of two runs."""
     return {
         "name": run.name,
-        "layers": [{"name": layer.name, "values": _values(layer)} for layer in run.layers],
+        "layers": [{"name": layer.name, "values": _values(layer)} for layer in run.shown_layers],
     }
 
 

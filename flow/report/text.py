@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flow.metric import Metric
-from flow.report.numbers import stage_name
+from flow.report.numbers import stage_name, unit_text
 from flow.report.result import Report
 
 _WIDTH = 13
@@ -50,7 +50,6 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _value(metric: Metric) -> str:
-    unit = "" if metric.unit == "1" else f" {metric.unit}"
     interval = metric.interval
     around = f" [{interval.low:g}, {interval.high:g}]" if interval else ""
-    return f"{metric.value:g}{unit}{around}"
+    return f"{metric.value:g}{unit_text(metric)}{around}"

@@ -181,6 +181,15 @@ class Hls4ml(Target):
     def synthesized(self, folder: Path) -> Path | None:
         return folder / "project" if self.synthesize else None
 
+    def modules(self, folder: Path) -> Mapping[str, str]:
+        """hls4ml's functions have a layer's configuration as template argument, and HLS tools put
+        it into the names of the modules that they make of them."""
+        source = (folder / "project" / "firmware" / f"{TOP}.cpp").read_text()
+        calls = re.findall(
+            r"(config\d+)>\(.*\);.*// (?:zp[12]d_|clone_)?(\w+)$", source, re.MULTILINE
+        )
+        return dict(calls)
+
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         def adders(layer: Layer) -> bool:
             return self._adders_only(layer) or one_bit(layer)

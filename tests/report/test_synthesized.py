@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from flow.artifact import read_manifest, write_manifest
+from flow.describe import with_synthesis
 from flow.errors import UsageError
 from flow.metric import Kind
 from flow.report.compare import LimitCrossed, changes, check, read_limits, text, verdict
 from flow.report.run import read_run
+from flow.report.vendor.folder import Found
+from flow.report.vendor.synthesis import Module, Resource, Stage, Synthesis
 from flow.review import report_all
 from flow.synthesis_report import report_synthesis
 from tests.report.support import deep, made_up, metric, save
@@ -20,6 +23,12 @@ from tests.report.test_pages import Text
 from tests.report.vendor.support import DATA
 
 OPTIONS = {"clock_ns": "10.0", "part": "xc7z020-clg400-1"}
+SOURCE = """
+    nnet::zeropad2d_cl<input_t, layer19_t, config19>(input_codes, layer19_out); // zp2d_conv0a
+    nnet::conv_2d_cl<layer19_t, layer2_t, config2>(layer19_out, layer2_out, w2, b2); // conv0a
+    nnet::linear<layer2_t, layer8_t, relu_config8>(layer2_out, layer8_out); // conv0a_act
+    nnet::add<layer8_t, layer2_t, layer9_t, config9>(layer8_out, layer2_out, out); // add0_top
+"""
 FIGURES = (
     metric("latency", 9, Kind.ESTIMATED, "cycles"),
     metric("multipliers", 70, Kind.ASSUMED),
@@ -32,7 +41,7 @@ def artifact(folder: Path, name: str = "net", lut: float | None = None) -> Path:
     more = () if lut is None else (metric("lut", lut, Kind.ASSUMED),)
     made = save(made_up(deep(1), figures=(*FIGURES, *more)), folder / name)
     (made / "project" / "firmware").mkdir(parents=True)
-    (made / "project" / "firmware" / "dut.cpp").write_text("int dut;")
+    (made / "project" / "firmware" / "dut.cpp").write_text(SOURCE)
     write_manifest(made, {"key": "c" * 64, "target": "hls4ml", "options": OPTIONS})
     return made
 
@@ -85,6 +94,48 @@ def test_measured_stands_beside_estimated(tmp_path: Path) -> None:
     assert "| lut | 1,526 | 2,532 \\[592.5, 1,952\\] |" in (made / "report.md").read_text()
     for name in ("report.json", "report.md", "report.html"):
         assert str(tmp_path) not in (made / name).read_text()
+
+
+def test_modules_are_put_to_their_layers(tmp_path: Path) -> None:
+    made = artifact(tmp_path)
+    taken = synthesized(made, tmp_path / "elsewhere")
+    reports = taken / "dut_prj" / "solution1" / "syn" / "report"
+    for file in (DATA / "ravel").glob("*_config*_csynth.xml"):  # 2,157 and 5,137 LUTs
+        shutil.copy(file, reports)
+    report_synthesis(taken, made)
+    layers = {layer.name: layer for layer in read_run(made).shown_layers}
+    told = {
+        name: {m.name: (m.value, m.kind) for m in layer.metrics if m.name in ("lut", "dsp")}
+        for name, layer in layers.items()
+    }
+    assert told == {
+        "conv0a": {"lut": (2157, Kind.ASSUMED)},  # its activation's; no module of its own
+        "conv0b": {},
+        "add0": {"lut": (5137, Kind.ASSUMED)},  # no DSP anywhere: no column for them
+    }
+    page = (made / "report.html").read_text()
+    charts = json.loads(page.split('id="charts">')[1].split("</script>")[0])
+    rows = charts["costs"]["lut (assumed)"]["data"]["values"]
+    assert [(row["layer"], row["value"]) for row in rows] == [("conv0a", 2157), ("add0", 5137)]
+
+
+def test_of_modules_inside_each_other_the_largest_counts() -> None:
+    used = [
+        ("a_config2_U0", 100),
+        ("inner_config2_s", 90),
+        ("relu_config3_U0", 7),
+        ("config2_config3", 50),
+    ]
+    modules = tuple(Module(name, {Resource.LUT: lut}) for name, lut in used)
+    stage = Synthesis("Vivado", "2023.2", Stage.ROUTED, ("x.rpt",), modules=modules)
+    run = with_synthesis(
+        made_up(deep(1)), Found((stage,), ()), {"config2": "conv0a", "config3": "conv0a_act_top"}
+    )
+    (found,) = [m for m in run.shown_layers[0].metrics if m.name == "lut"]
+    assert (found.value, found.kind) == (107, Kind.MEASURED)
+    assert [
+        m.name for layer in run.shown_layers[1:] for m in layer.metrics if m.name == "lut"
+    ] == []
 
 
 def test_newer_reports_take_the_place_of_older_ones(tmp_path: Path) -> None:

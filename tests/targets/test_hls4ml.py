@@ -437,6 +437,7 @@ def check_reports_against(artifact: Path, tmp_path: Path) -> None:
     """`make report SYNTH=… ARTIFACT=…` on a copy that was synthesized elsewhere."""
     taken = tmp_path / "elsewhere"
     shutil.copytree(artifact / "project", taken)
+    assert Hls4ml().modules(artifact) == {"config2": "fc"}
     report = report_synthesis(taken, artifact)
     assert report.to_json()["artifact"] == str(artifact)
     pairs = {pair.expected.name: pair for pair in report.pairs}

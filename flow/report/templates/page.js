@@ -130,10 +130,11 @@
     return made;
   };
   const shown = (value) => value === undefined ? "" : typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 4 }) : value;
-  const change = (a, b) => {
+  const change = (what, a, b) => {
     if (a === undefined || b === undefined) return [a === undefined ? "only in B" : "only in A"];
     if (typeof a !== "number" || typeof b !== "number") return [a === b ? "the same" : "differs"];
     if (a === b) return ["the same", 0];
+    if (what.endsWith(", dB")) return [`${b > a ? "+" : ""}${(b - a).toFixed(1)} dB`, b - a];  // a ratio already
     const share = a === 0 ? null : 100 * (b - a) / Math.abs(a);
     return [share === null ? `+${shown(b)}` : `${share > 0 ? "+" : ""}${share.toFixed(1)} %`, share ?? Infinity];
   };
@@ -144,7 +145,7 @@
       const [one, two] = [a.get(name) ?? {}, b.get(name) ?? {}];
       for (const what of new Set([...Object.keys(one), ...Object.keys(two)])) {
         if ($("#only-changes").checked && one[what] === two[what]) continue;
-        const row = document.createElement("tr"), [text, by] = change(one[what], two[what]);
+        const row = document.createElement("tr"), [text, by] = change(what, one[what], two[what]);
         const what_ = cell("td", what);
         what_.className = "";
         row.append(cell("th", name), what_, cell("td", shown(one[what]), one[what]), cell("td", shown(two[what]), two[what]), cell("td", text, by));

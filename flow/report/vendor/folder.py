@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flow.errors import UsageError
-from flow.metric import Metric
+from flow.metric import Kind, Metric
 from flow.report.vendor import nextpnr, oneapi, quartus, vitis, vivado, yosys
 from flow.report.vendor.joining import merge, same_part
 from flow.report.vendor.reading import Damaged, Form, close, read_text
@@ -63,6 +63,32 @@ class Found:
         """Every stage's numbers; of those with one name, unit and kind the furthest stage's."""
         found = [metric for stage in self.stages for metric in stage.metrics()]
         return list({(metric.name, metric.unit, metric.kind): metric for metric in found}.values())
+
+    def with_layers(self, layer_of: Callable[[str], tuple[str, str] | None]) -> Found:
+        """The same with layer and part of each module, as `layer_of` tells them by its name."""
+        return replace(
+            self,
+            stages=tuple(
+                replace(
+                    stage,
+                    modules=tuple(
+                        replace(module, layer=known[0], part=known[1])
+                        if (known := layer_of(module.name))
+                        else module
+                        for module in stage.modules
+                    ),
+                )
+                for stage in self.stages
+            ),
+        )
+
+    def of_layers(self) -> dict[str, list[Metric]]:
+        """What each layer uses; of one kind and name the furthest stage's."""
+        found: dict[str, dict[tuple[str, Kind], Metric]] = {}
+        for stage in self.stages:
+            for layer, metrics in stage.of_layers().items():
+                found.setdefault(layer, {}).update({(m.name, m.kind): m for m in metrics})
+        return {layer: list(metrics.values()) for layer, metrics in found.items()}
 
     def last(self, has: str) -> Synthesis | None:
         """The furthest stage whose field `has` is given."""

@@ -98,12 +98,15 @@ class Power:
 
 @dataclass(frozen=True)
 class Module:
-    """One instance or module of the design."""
+    """One instance or module of the design; `layer` is the network's that it is of, and `part`
+    tells modules of one layer apart that do not lie inside each other, where that is known."""
 
     name: str
     resources: Mapping[Resource, float]
     latency: Cycles | None = None
     interval: Cycles | None = None
+    layer: str | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,29 @@ class Synthesis:
         """Every number with what it is worth, see `_metrics`."""
         return list(_metrics(self))
 
+    def of_layers(self) -> dict[str, list[Metric]]:
+        """What each layer uses, by the modules that are known to be of one: of modules of the same
+        part the largest, as it holds the others, or is the same one at another place."""
+        parts: dict[tuple[str, str], dict[Resource, float]] = {}
+        for module in self.modules:
+            if module.layer is not None:
+                used = parts.setdefault((module.layer, module.part or module.name), {})
+                for kind, count in module.resources.items():
+                    used[kind] = max(used.get(kind, 0), count)
+        found: dict[str, dict[Resource, float]] = {}
+        for (layer, _), used in parts.items():
+            total = found.setdefault(layer, {})
+            for kind, count in used.items():
+                total[kind] = total.get(kind, 0) + count
+        counted = self.stage in _MEASURED
+        kind_ = Kind.MEASURED if counted else Kind.ASSUMED
+        says = "counted by the tool" if counted else "the tool's estimate"
+        source = f"{self.by}: {says}, of the modules that are called after the layer"
+        return {
+            layer: [Metric(kind.value, count, "1", kind_, source) for kind, count in total.items()]
+            for layer, total in found.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         return {
             "tool": self.tool,
@@ -187,6 +213,8 @@ class Synthesis:
                     "resources": {kind.value: used for kind, used in module.resources.items()},
                     "latency": _cycles_json(module.latency),
                     "interval": _cycles_json(module.interval),
+                    "layer": module.layer,
+                    "part": module.part,
                 }
                 for module in self.modules
             ],
@@ -235,6 +263,8 @@ class Synthesis:
                     {Resource(kind): used for kind, used in module["resources"].items()},
                     _cycles(module["latency"]),
                     _cycles(module["interval"]),
+                    module["layer"],
+                    module["part"],
                 )
                 for module in row["modules"]
             ),
