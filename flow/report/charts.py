@@ -176,7 +176,7 @@ def errors(layers: Sequence[Layer]) -> Spec | None:
         return None
     marks: dict[str, tuple[str, Spec]] = {
         "rounding": ("its own rounding", {"type": "bar"}),
-        "twin": ("all, against the float twin", {"type": "point", "shape": "diamond", "size": 70}),
+        "twin": ("against the float twin", {"type": "point", "shape": "diamond", "size": 70}),
     }
     drawn = [field for field in marks if any(row[field] is not None for row in rows)]
     names = [marks[field][0] for field in drawn]
@@ -275,7 +275,7 @@ def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
                 "encoding": {"y": {**y, "field": "accuracy"}},
             },
             {
-                "mark": {"type": "rule", "opacity": 0.5},
+                "mark": {"type": "rule", "opacity": 0.8},
                 "encoding": {
                     "y": {**y, "field": "low"},
                     "y2": {"field": "high"},

@@ -10,9 +10,11 @@ from playwright.sync_api import Browser, Page
 
 from flow.report.html import run_page
 from flow.review import report_all
+from flow.synthesis_report import report_synthesis
 from tests.report.browser import Opened, chromium
 from tests.report.support import deep, made_up, metric, save
 from tests.report.test_pages import HOSTILE, hostile
+from tests.report.test_synthesized import artifact, synthesized
 
 SECONDS = 2.0  # in which a page of 60 layers can be used
 
@@ -69,6 +71,35 @@ def test_every_picture_is_drawn(browser: Browser, page: Path, dark: bool, width:
         for name in ("backgroundColor", "color")
     )
     assert (ground < text) == dark
+    opened.close()
+
+
+def test_a_printed_page_is_as_wide_as_the_paper(browser: Browser, tmp_path: Path) -> None:
+    made = artifact(tmp_path)  # with the columns and tables of vendor tools
+    report_synthesis(synthesized(made, tmp_path / "taken"), made)
+    opened = Opened(browser, made / "report.html", width=720)
+    opened.drawn()
+    opened.page.emulate_media(media="print")
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 720
+    assert not opened.page.locator(".tools").first.is_visible()
+    assert "Vivado 2020.1" in opened.page.locator("#h-synthesis + .scroll").inner_text()
+    opened.close()
+
+
+def test_errors_stand_beside_those_against_the_float_twin(browser: Browser, page: Path) -> None:
+    opened = Opened(browser, page)
+    opened.drawn()
+    picture = opened.page.locator("[data-chart=errors] svg")
+    marks = [picture.locator(f"[aria-roledescription={kind}]").count() for kind in ("bar", "point")]
+    twins = [text for text in _column(opened.page, "layers", 14) if text]
+    assert twins == ["12.0", "24.1"]  # those that made-up runs have
+    assert marks[0] > 10 and marks[1] == len(twins)
+    text = opened.page.locator("[data-chart=errors]").get_attribute("aria-label")
+    assert text and "conv0a 23.9 its own rounding, 12.0 against the float twin; " in text
+    assert (
+        "12.0 dB, rms difference 25.00 % of its rms"
+        in opened.page.locator("#layer-facts").inner_text()
+    )
     opened.close()
 
 
@@ -150,6 +181,8 @@ def test_the_index_is_searched_and_compares(browser: Browser, tmp_path: Path) ->
     rows = shown.locator("#difference tbody tr")
     first = _column(shown, "difference", 1)
     assert rows.count() and {"conv1a", "conv1b", "add1"} <= set(first)
+    changes = [text for text in _column(shown, "difference", 5) if text.endswith(" dB")]
+    assert not any("%" in text for text in changes)
     shown.locator("#pick-b").select_option("first")
     assert rows.count() == 0
     assert shown.locator("#difference-count").inner_text() == "nothing differs"
