@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flow.progress import Bar
     from flow.qat.result import Progress
     from flow.report.result import Report
+    from flow.report.runs import Found
 
 DESCRIPTION = """\
 Takes a quantization-aware-trained network to edge hardware, and proves that the result computes the
@@ -140,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report", help="a run's page, the index of all runs, or what vendor tools made of a design"
     )
-    report.add_argument("--artifact", type=Path, help="a run's folder (default: index of all)")
+    report.add_argument("--artifact", help="a run's folder or name (default: index of all)")
     report.add_argument("--synth", help="folder that was synthesized, from --artifact if given")
     report.add_argument("--json", action="store_true", help="one JSON object as the last line")
     report.add_argument("--runs", type=Path, default=Path("reports/runs"), help="results' folder")
@@ -294,31 +295,32 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _report_synthesis(args: argparse.Namespace) -> int:
+    from flow.review import run_folder
     from flow.synthesis_report import report_synthesis
 
     if not args.synth:
         raise UsageError("SYNTH must be a folder that vendor tools wrote their reports into")
-    report = report_synthesis(Path(args.synth), args.artifact)
+    artifact = None if args.artifact is None else run_folder(args.artifact, args.runs)
+    report = report_synthesis(Path(args.synth), artifact)
     print(json.dumps(report.to_json()) if args.json else report.text())
     report.require_fit()
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
-    from flow.review import report_all, report_run
+    from flow.review import report_all, report_run, run_folder
 
     if args.synth is not None:
         return _report_synthesis(args)
     if args.artifact is not None:
-        _print_report(replace(report_run(args.artifact).told, up_to_date=False), args.json)
+        run = report_run(run_folder(args.artifact, args.runs))
+        _print_report(replace(run.told, up_to_date=False), args.json)
         return 0
     indexed = report_all(args.runs)
     if args.json:
         print(json.dumps(indexed.to_json()))
         return 0
-    width = max((len(found.folder.name) for found in indexed.found), default=0)
-    for found in indexed.found:
-        print(f"{found.folder.name:{width}}  {found.summary}")
+    _print_found(indexed.found)
     print(f"page: {indexed.page}")
     return 0
 
@@ -332,6 +334,8 @@ def _compare(args: argparse.Namespace) -> int:
     compared = compare_runs([*args.names, *args.set.split()], args.runs, args.out)
     if len(compared.runs) == 2:
         print(text(*compared.runs))
+    else:
+        _print_found(compared.found)
     print(f"page: {compared.page}")
     if args.fail_if:
         sys.stdout.flush()
@@ -377,6 +381,12 @@ def _doctor(args: argparse.Namespace) -> int:
         if found.version is None:
             print(f"        {'':14} {'':18} get it: {found.get}")
     return 0
+
+
+def _print_found(found: Sequence[Found]) -> None:
+    width = max((len(each.folder.name) for each in found), default=0)
+    for each in found:
+        print(f"{each.folder.name:{width}}  {each.summary}")
 
 
 def _print_report(report: Report, as_json: bool) -> None:

@@ -65,8 +65,12 @@ def report_all(runs: Path) -> Indexed:
 class Compared:
     """The runs that were compared, and the page that shows them."""
 
-    runs: tuple[Run, ...]
+    found: tuple[Found, ...]
     page: Path
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(each.run for each in self.found if each.run is not None)
 
 
 def compare_runs(given: Sequence[str], runs: Path, out: Path | None) -> Compared:
@@ -78,16 +82,17 @@ def compare_runs(given: Sequence[str], runs: Path, out: Path | None) -> Compared
     """
     if len(given) < 2:
         raise UsageError('compare needs at least two runs: A=… B=…, or RUNS="… …"')
-    found = [_complete(_folder(name, runs)) for name in given]
+    found = [_complete(run_folder(name, runs)) for name in given]
     place = out if out is not None else runs / COMPARED
     if place.suffix != ".html" or not place.parent.is_dir():
         raise UsageError(f"OUT={place}: must be a .html file in a folder that is there")
     title = "Comparison" if len(found) > 2 else "A and B compared"
     written = _write(place, found, title, newest_first=False)
-    return Compared(tuple(each.run for each in found if each.run is not None), written)
+    return Compared(tuple(found), written)
 
 
-def _folder(name: str, runs: Path) -> Path:
+def run_folder(name: str, runs: Path) -> Path:
+    """The folder of a run that is given as one, or as its name in `runs`. Raises UsageError."""
     for folder in (Path(name), runs / name):
         if folder.is_dir():
             return folder

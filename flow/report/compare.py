@@ -299,7 +299,8 @@ class Limit:
             bound = self.number
         if not (value > bound if self.above else value < bound):
             return None
-        return f"{row.name}: {row.text} crosses {self.text}"
+        amount, comma, doubt = row.text.partition(", ")
+        return f"{row.name}: {amount}{f' ({doubt})' if comma else ''} crosses {self.text}"
 
 
 def read_limits(given: str) -> list[Limit]:

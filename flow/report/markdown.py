@@ -83,7 +83,9 @@ def _layers(run: Run) -> Iterator[str]:
     last = 4 + len(heads) + len(own)
     yield from _table((*heads, *sums, *own, "requantization"), rows, right=range(4, last))
     yield from ("", f"Accumulators and rounding over {_text(run.samples)}.")
-    yield f"Float twin, signal to difference: {_text(run.twin)}."
+    known = any(layer.twin_error is not None for layer in run.layers)
+    twin = f"signal to difference over {run.twin}" if known else run.twin
+    yield f"Float twin: {_text(twin)}."
 
 
 def _weights(layer: Layer) -> tuple[str, str]:

@@ -31,10 +31,10 @@ def value_text(metric: Metric) -> str:
     """A metric's value with unit and interval."""
     interval = metric.interval
     around = f" [{figure(interval.low)}, {figure(interval.high)}]" if interval else ""
-    return f"{figure(metric.value)}{unit_text(metric)}{around}"
+    return f"{figure(metric.value)}{_unit_text(metric)}{around}"
 
 
-def unit_text(metric: Metric) -> str:
+def _unit_text(metric: Metric) -> str:
     """` cycles`, ` cycle` of one, nothing for a count."""
     unit = _SINGULAR.get(metric.unit, metric.unit) if metric.value == 1 else metric.unit
     return "" if unit == "1" else f" {unit}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flow.metric import Metric
-from flow.report.numbers import stage_name, unit_text
+from flow.report.numbers import stage_name, value_text
 from flow.report.result import Report
 
 _WIDTH = 13
@@ -41,15 +40,9 @@ def _lines(report: Report) -> Iterator[str]:
     width = max((len(metric.name) for metric in report.metrics), default=0)
     for metric in report.metrics:
         name = f"{metric.name:{max(width, _WIDTH)}}"
-        yield f"  {name} {_value(metric):23}  {metric.kind.value}, {metric.source}"
+        yield f"  {name} {value_text(metric):23}  {metric.kind.value}, {metric.source}"
     for warning in report.warnings:
         yield f"note: {warning}"
     yield f"artifact: {report.artifact}"
     if report.artifact is not None:
         yield f"page: {report.artifact / 'report.html'}"
-
-
-def _value(metric: Metric) -> str:
-    interval = metric.interval
-    around = f" [{interval.low:g}, {interval.high:g}]" if interval else ""
-    return f"{metric.value:g}{unit_text(metric)}{around}"

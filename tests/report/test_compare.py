@@ -215,13 +215,21 @@ def test_fail_if_is_exit_code_7(run_here: Run_, runs: Path) -> None:
     assert "lut" in done.out
     assert done.err == "bitwright: error: FAIL_IF: lut: +33.3 % crosses lut>+5%\n"
     assert run_here(*plain, "--fail-if", "lut>+50%").code == 0
+    crossed = run_here(*plain, "--fail-if", "energy>-1")
+    assert crossed.err.endswith("energy: the same crosses energy>-1\n")
     assert_refused(run_here(*plain, "--fail-if", "lut"), 2, "FAIL_IF must be like")
 
 
 def test_more_than_two(run_here: Run_, runs: Path) -> None:
     save(run(500), runs / "two")
     done = run_here("compare", "--set", "four three two", "--runs", runs, "--out", "all.html")
-    assert done.code == 0 and done.out == "page: all.html\n"
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "four   95.00 % [92.4, 96.7]  weight_bits=4",
+        "three  95.00 % [92.4, 96.7]  weight_bits=3",
+        "two    95.00 % [92.4, 96.7]",
+        "page: all.html",
+    ]
     assert Text(Path("all.html").read_text()).text.count("lut") > 1
     limited = ("compare", "--set", "four three two", "--runs", runs, "--fail-if", "lut>1")
     done = run_here(*limited)
@@ -248,7 +256,11 @@ def test_report_of_one_run(run_here: Run_, compiled: Path) -> None:
     assert done.code == 0
     assert "matches reference: yes" in done.out
     assert done.out.endswith(f"page: {compiled / 'report.html'}\n")
-    assert_refused(run_here("report", "--artifact", "nowhere"), 2, "nowhere is not an artifact")
+    assert "(up to date)" not in done.out
+    named = run_here("report", "--artifact", compiled.name, "--runs", compiled.parent)
+    assert named.out == done.out
+    wrong = run_here("report", "--artifact", "nowhere", "--runs", compiled.parent)
+    assert_refused(wrong, 2, f"unknown run 'nowhere'; valid: {compiled.name}")
 
 
 # The index -----------------------------------------------------------------------------------
