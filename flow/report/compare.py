@@ -178,7 +178,11 @@ def verdict(a: Run, b: Run) -> str:
         return f"a trade: B has {_listed(clear)}; {said}{rest}"
     b_wins = gain > 0 or ups == {False}
     # What is not clear and speaks for the other one must not get lost behind a "better".
-    against = any((row.difference or 0) * (1 if b_wins else -1) > 0 for row in unsure)
+    against = [row for row in unsure if (row.difference or 0) * (1 if b_wins else -1) > 0]
+    if against:
+        others = [row for row in unsure if row not in against]
+        rest = f"; against it, but not clear: {_listed(against)}"
+        rest += (f"; not clear: {_listed(others)}" if others else "") + _alone(rows)
     guessed = not gain and all(row.kind == Kind.ASSUMED.value for row in clear)
     word = f"{'looks' if guessed else 'is'} better{' in part' if against else ''}"
     if not clear:

@@ -67,7 +67,7 @@ def test_what_speaks_against_is_not_lost() -> None:
     a, b = made_up(GRAPH, figures=more), made_up(GRAPH, figures=less)
     assert verdict(a, b) == (
         "B looks better in part: multipliers -49.5 % (assumed); the same accuracy; "
-        "not clear: latency +10.0 % (estimated)"
+        "against it, but not clear: latency +10.0 % (estimated)"
     )
     assert verdict(b, a).startswith("A looks better in part: B has multipliers +98.0 % (assumed)")
     # What speaks for the same one takes nothing away; a measured figure needs no "looks".
