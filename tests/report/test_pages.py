@@ -22,6 +22,8 @@ from flow.report.drawing import HEIGHT, WIDTH, draw
 from flow.report.html import run_page
 from flow.report.markdown import render
 from flow.report.run import Run, read_run
+from flow.report.vendor.folder import Found
+from flow.report.vendor.synthesis import Module, Resource, Stage, Synthesis
 from flow.review import report_run
 from tests.report.support import deep, made_up, save
 
@@ -37,7 +39,18 @@ def hostile() -> Run:
         for layer in run.layers
     )
     report = dataclasses.replace(run.report, warnings=[HOSTILE], target="</title>" + HOSTILE)
-    return dataclasses.replace(run, report=report, layers=layers, samples=HOSTILE)
+    module = Module(HOSTILE, {Resource.LUT: 1.0}, layer=HOSTILE)
+    stage = Synthesis(
+        HOSTILE, HOSTILE, Stage.ROUTED, (HOSTILE,), HOSTILE, modules=(module,), notes=(HOSTILE,)
+    )
+    return dataclasses.replace(
+        run,
+        report=report,
+        layers=layers,
+        samples=HOSTILE,
+        twin=HOSTILE,
+        synthesis=Found((stage,), (HOSTILE,)),
+    )
 
 
 class Text(HTMLParser):
@@ -105,7 +118,7 @@ def test_names_are_text() -> None:
     plain = Text(run_page(made_up(deep(1), given=("data=x",))))
     text = Text(page)
     assert text.elements.count("script") == plain.elements.count("script")
-    assert set(text.elements) <= {*plain.elements, "section", "ul", "li"}
+    assert set(text.elements) <= {*plain.elements, "section", "ul", "li", "details", "summary"}
     assert HOSTILE in text.text
     assert page.count(HOSTILE) == 0
     markdown = render(run)
