@@ -10,10 +10,12 @@ trained on these features: training computes them with the same lines.
 
 Frames of `window` samples every `hop` are weighted by a Hann window; p[k] = |DFT|^2 of `points`
 points; e[m] = sum over k of t[m, k] p[k] with triangles t whose corners are spaced evenly from
-`low` to `high` in mel, mel(f) = 2595 log10(1 + f / 700); the log energies are ln(e[m] + floor).
-Coefficients are their orthonormal DCT-II, the first `coefficients` of them. Sources: S. B. Davis
+`low` to `high` in mel; the log energies are ln(e[m] + floor). Coefficients are their orthonormal
+DCT-II, the first `coefficients` of them. The mel scale is "htk", 2595 log10(1 + f / 700), or
+"slaney", f / (200/3) below 1000 Hz and 15 + 27 ln(f / 1000) / ln(6.4) above. Sources: S. B. Davis
 and P. Mermelstein, IEEE Trans. ASSP 28 (1980), for the triangles and the cosine transform;
-S. Young et al., The HTK Book, chapter 5, for that formula of the mel scale.
+S. Young et al., The HTK Book, chapter 5, and M. Slaney, Auditory Toolbox, technical report
+1998-010 (Interval Research), for the mel scales.
 """
 
 from __future__ import annotations
@@ -38,9 +40,13 @@ GRID = 256.0  # features are multiples of 1/GRID: the last bits of an FFT or BLA
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Settings: `rate` in samples a second, `samples` to which every recording is cut or filled
-    with silence (0: as it is), lengths in samples, `low` and `high` in Hz, `coefficients` 0 for the
-    log energies themselves, `stack` frames to one input, a new one with every frame."""
+    """Settings: `rate` in samples a second, lengths in samples, `low` and `high` in Hz,
+    `coefficients` 0 for the log energies themselves, `stack` frames to one input, a new one with
+    every frame, `scale` the mel scale.
+
+    `skip` samples are left out at a recording's begin; the rest is cut to `samples` (0: as it is),
+    or, where it is shorter, filled with silence if `fill`, else refused.
+    """
 
     rate: int
     samples: int
@@ -53,20 +59,29 @@ class FrontEnd:
     floor: float
     coefficients: int
     stack: int
+    scale: str = "htk"
+    skip: int = 0
+    fill: bool = True
 
     def __post_init__(self) -> None:
         lengths = (self.rate, self.window, self.hop, self.filters, self.stack)
         if not all(1 <= length <= MAX_LENGTH for length in lengths):
             raise ValueError(f"lengths must be from 1 to {MAX_LENGTH}, not {lengths}")
-        if not self.window <= self.points <= MAX_LENGTH or not 0 <= self.samples <= MAX_BYTES:
+        if not self.window <= self.points <= MAX_LENGTH:
             raise ValueError(
-                f"points must be from window ({self.window}) to {MAX_LENGTH}, not {self.points}; "
-                f"samples from 0 to {MAX_BYTES}, not {self.samples}"
+                f"points must be from window ({self.window}) to {MAX_LENGTH}, not {self.points}"
+            )
+        if not all(0 <= length <= MAX_BYTES for length in (self.samples, self.skip)):
+            raise ValueError(
+                f"samples and skip must be from 0 to {MAX_BYTES}, not {self.samples} and "
+                f"{self.skip}"
             )
         if not 0 <= self.coefficients <= self.filters:
             raise ValueError(f"coefficients must be from 0 to {self.filters}, the filters")
         if not 0 <= self.low < self.high <= self.rate / 2 or not self.floor > 0:
             raise ValueError(f"need 0 <= low < high <= {self.rate / 2} (half the rate), floor > 0")
+        if self.scale not in _SCALES:
+            raise ValueError(f"scale must be one of {', '.join(_SCALES)}, not {self.scale!r}")
 
     @classmethod
     def load(cls, path: str | Path) -> FrontEnd:
@@ -74,8 +89,9 @@ class FrontEnd:
         return cls(**json.loads(Path(path).read_text())["features"])
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as `load` reads them."""
-        return dataclasses.asdict(self)
+        """The settings as `load` reads them; what has its default value is left out."""
+        fields = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
+        return {name: value for name, (value, default) in fields.items() if value != default}
 
     @property
     def width(self) -> int:
@@ -109,8 +125,15 @@ class FrontEnd:
                 f"samples must be an int16 array of one axis, not {samples.dtype} of shape "
                 f"{samples.shape}; scale floats by 32767"
             )
+        samples = samples[self.skip :]
         if self.samples:
-            samples = np.pad(samples[: self.samples], (0, max(0, self.samples - len(samples))))
+            missing = max(0, self.samples - len(samples))
+            if missing and not self.fill:
+                raise ValueError(
+                    f"a recording must have {self.skip + self.samples} samples or more: "
+                    f"{missing} are missing"
+                )
+            samples = np.pad(samples[: self.samples], (0, missing))
         count = max(0, (len(samples) - self.window) // self.hop + 1)
         starts = np.arange(count)[:, None] * self.hop
         real = samples[starts + np.arange(self.window)] / 32768.0
@@ -134,8 +157,8 @@ class FrontEnd:
     @cached_property
     def triangles(self) -> NDArray[np.float64]:
         """How much of each bin of the DFT is in each filter, (filters, points // 2 + 1)."""
-        corners = np.linspace(mel(self.low), mel(self.high), self.filters + 2)
-        hertz = 700.0 * (10.0 ** (corners / 2595.0) - 1)
+        low, high = (mel(edge, self.scale) for edge in (self.low, self.high))
+        hertz = _SCALES[self.scale][1](np.linspace(low, high, self.filters + 2))
         bins = np.arange(self.points // 2 + 1) * self.rate / self.points
         left, middle, right = (hertz[i : i + self.filters, None] for i in range(3))
         rising, falling = (bins - left) / (middle - left), (right - bins) / (right - middle)
@@ -151,9 +174,30 @@ class FrontEnd:
         return cosines
 
 
-def mel(hertz: float) -> float:
-    """HTK's mel scale."""
-    return float(2595.0 * np.log10(1.0 + hertz / 700.0))
+def mel(hertz: float, scale: str = "htk") -> float:
+    """Where a frequency is on a mel scale."""
+    return float(_SCALES[scale][0](hertz))
+
+
+def _slaney(hertz: Any) -> Any:
+    above = 15.0 + np.log(np.maximum(hertz, 1000.0) / 1000.0) / _STEP
+    return np.where(hertz < 1000.0, 3.0 * hertz / 200.0, above)
+
+
+def _slaney_hertz(place: Any) -> Any:
+    above = 1000.0 * np.exp(_STEP * (place - 15.0))
+    return np.where(place < 15.0, 200.0 * place / 3.0, above)
+
+
+_STEP = np.log(6.4) / 27.0
+# From Hz to mel, and back.
+_SCALES: dict[str, Any] = {
+    "htk": (
+        lambda hertz: 2595.0 * np.log10(1.0 + hertz / 700.0),
+        lambda place: 700.0 * (10.0 ** (place / 2595.0) - 1),
+    ),
+    "slaney": (_slaney, _slaney_hertz),
+}
 
 
 def read_wav(path: str | Path, rate: int) -> NDArray[np.int16]:

@@ -30,7 +30,7 @@ RECIPE = Recipe(
     standardize=True,
     front_end=FrontEnd(
         rate=16000,
-        samples=0,
+        samples=199 * 512 + 1024,  # frames 50 to 249 of those centred on every 512th sample
         window=1024,
         hop=512,
         points=1024,
@@ -40,5 +40,8 @@ RECIPE = Recipe(
         floor=1e-7,
         coefficients=0,
         stack=5,
+        scale="slaney",
+        skip=50 * 512 - 512,
+        fill=False,
     ),
 )
