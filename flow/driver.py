@@ -85,6 +85,7 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
         compiled.warnings,
         compiled.up_to_date,
         _confusion(host.scores(found), labelled.y),
+        plan.classes,
     )
 
 
@@ -221,6 +222,7 @@ def _build(plan: Plan, stage: Path) -> Report:
         accuracy,
         [*_counted(graph), *plan.target.metrics(graph, stage)],
         [*_training_warnings(plan, accuracy), *warnings],
+        classes=plan.classes,
     )
     layers = layers_of(graph, sampled, plan.target.layers(graph, stage), _twin_errors(plan))
     run = describe(plan, report, layers, sampled, confusion)

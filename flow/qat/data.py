@@ -40,6 +40,12 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "digits": tuple("0123456789"),
     "mnist": tuple("0123456789"),
     "jets": ("g", "q", "t", "w", "z"),
+    "fsdd": tuple("0123456789"),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+    "vww": ("non_person", "person"),
 }
 
 

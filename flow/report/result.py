@@ -27,6 +27,7 @@ class Report:
     warnings: list[str]
     up_to_date: bool = False
     confusion: tuple[tuple[int, ...], ...] = ()  # a row per true class, a column per answer
+    classes: tuple[str, ...] = ()  # what they are called, where that is known
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +46,7 @@ class Report:
             "metrics": [metric.to_json() for metric in self.metrics],
             "warnings": self.warnings,
             **({"confusion": [list(row) for row in self.confusion]} if self.confusion else {}),
+            **({"classes": list(self.classes)} if self.classes else {}),
         }
 
     @classmethod
@@ -68,6 +70,7 @@ class Report:
             [Metric.from_json(row) for row in body["metrics"]],
             list(body["warnings"]),
             up_to_date=True,
+            classes=tuple(body.get("classes", ())),
         )
 
 

@@ -33,8 +33,10 @@ def _lines(report: Report) -> Iterator[str]:
     if report.confusion:
         yield "confusion: a row per true class, a column per answer of the artifact"
         width = max(len(str(count)) for row in report.confusion for count in row)
-    for label, row in enumerate(report.confusion):
-        yield f"  {label:>3}: {' '.join(f'{count:{width}d}' for count in row)}"
+        names = report.classes or [str(label) for label in range(len(report.confusion))]
+        longest = max(3, *map(len, names))
+        for name, row in zip(names, report.confusion, strict=True):
+            yield f"  {name:>{longest}}: {' '.join(f'{count:{width}d}' for count in row)}"
     if report.metrics:
         yield "figures"
     width = max((len(metric.name) for metric in report.metrics), default=0)

@@ -185,6 +185,15 @@ def test_an_untrained_model_needs_no_data_and_says_what_it_is(tmp_path: Path) ->
     assert again.up_to_date
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_output_has_the_name_of_its_class(name: str) -> None:
+    recipe = MODELS[name]()
+    if not recipe.reconstructs:
+        names = data.CLASSES[recipe.data]
+        assert recipe.summary()[-1].output_shape == (len(names),)
+        assert len(set(names)) == len(names)
+
+
 def test_untrained_weights_follow_the_seed(tmp_path: Path) -> None:
     recipe = dataclasses.replace(MLP, untrained=True)
     files = [

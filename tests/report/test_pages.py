@@ -127,6 +127,19 @@ def test_names_are_text() -> None:
     assert {line.count(" | ") for line in body.splitlines() if "conv\\" in line} <= {13}
 
 
+def test_the_confusion_has_the_names_of_its_classes() -> None:
+    run = made_up(deep(1))
+    named = dataclasses.replace(
+        run, report=dataclasses.replace(run.report, classes=("cat", HOSTILE))
+    )
+    page = run_page(named)
+    assert '<th scope="col">cat</th>' in page and '<th scope="row">cat</th>' in page
+    assert HOSTILE in Text(page).text and HOSTILE not in page
+    for names in ((), ("cat",)):  # of more or fewer classes than there are
+        other = dataclasses.replace(run, report=dataclasses.replace(run.report, classes=names))
+        assert '<th scope="row">1</th>' in run_page(other)
+
+
 def test_the_same_run_gives_the_same_pages(tmp_path: Path) -> None:
     one, two = (save(made_up(deep(2)), tmp_path / name) for name in ("a", "b"))
     for name in ("report.json", "report.md", "report.html", "manifest.json"):

@@ -519,6 +519,8 @@ def test_check_counts_the_confusion_between_classes(cnn_file: Path, tmp_path: Pa
     assert counts.trace() / 300 == report.accuracy["simulation"].value
     assert report.to_json()["confusion"] == counts.tolist()
     assert f"  {0:>3}: " in render(report)
+    named = render(dataclasses.replace(report, classes=("cat", "horse", "cow")))
+    assert "    cat: " in named and "  horse: " in named
 
 
 def test_a_changed_artifact_is_refused_before_it_runs(cnn: Path, tmp_path: Path) -> None:

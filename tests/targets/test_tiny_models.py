@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from flow.interp import Interpreter
 from flow.plan import Events, Request
 from flow.qat import train
 from flow.report.result import Report
+from flow.report.run import read_run
 from models import MODELS
 from tests.qat.test_sound import tone, write_fsdd, write_wav
 
@@ -130,6 +132,12 @@ def test_the_artifact_hears_as_its_training_did(speech: Path, tmp_path: Path) ->
     command = [sys.executable, "features.py", "host.json", paths[0], "x.npy"]
     subprocess.run(command, cwd=elsewhere, env=environment, check=True)
     assert np.array_equal(np.load(elsewhere / "x.npy")[0], x[0, 0])
+
+
+def test_the_file_s_labels_are_the_digits(speech: Path) -> None:
+    with zipfile.ZipFile(speech / "artifact" / "model.tflite") as archive:
+        assert archive.read("labels.txt").decode().split() == list("0123456789")
+    assert read_run(speech / "artifact").report.classes == tuple("0123456789")
 
 
 def test_a_recording_is_run_like_an_array(speech: Path, tmp_path: Path) -> None:
