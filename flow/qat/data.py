@@ -5,6 +5,9 @@
 * `mnist`: the usual four idx files, with their own split of 60,000/10,000 (LeCun, Cortes, Burges).
 * `fsdd`: the Free Spoken Digit Dataset (3,000 recordings by 6 speakers at 8 kHz; Z. Jackson and
   others, CC BY-SA 4.0), with its own split: index 0 to 4 of each speaker and digit is for testing.
+* `machines`: the toy cars of DCASE 2020's task 2 (recordings at 16 kHz of ToyADMOS; Y. Koizumi and
+  others, CC BY-NC-SA 4.0): normal ones for training, and for testing those of its test split,
+  normal and anomalous, that MLPerf Tiny's evaluation set names.
 * `cifar10`: its binary version with its own split of 50,000/10,000 (A. Krizhevsky, 2009).
 * `vww`: visual wake words (arXiv:1906.05721), 96x96 pictures with a person or without.
 * `jets`: OpenML 42468, `hls4ml_lhc_jets_hlf` (830,000 simulated jets, 16 features, 5 classes),
@@ -56,7 +59,8 @@ class Split:
     `image_shape` is the (C, H, W) as which a sample can be seen, None where it is not an image; of
     `sound` it is (1, frames, numbers of a frame). `held_out` marks the training samples (n,) by
     which the epoch is chosen whose weights are kept, and which are fitted to in none; None leaves
-    the choice to the training.
+    the choice to the training. `recordings` (n,) numbers the recordings that test samples are parts
+    of, where a recording is judged by all its parts.
     """
 
     train_x: FloatArray
@@ -66,14 +70,16 @@ class Split:
     image_shape: tuple[int, int, int] | None = None
     sound: bool = False
     held_out: NDArray[np.bool_] | None = None
+    recordings: IntArray | None = None
 
     def digest(self) -> str:
         """sha256 over all samples and labels, hex."""
         hashed = hashlib.sha256()
         for array in (self.train_x, self.train_y, self.test_x, self.test_y):
             hashed.update(np.ascontiguousarray(array).data)
-        if self.held_out is not None:
-            hashed.update(np.ascontiguousarray(self.held_out).data)
+        for marks in (self.held_out, self.recordings):
+            if marks is not None:
+                hashed.update(np.ascontiguousarray(marks).data)
         return hashed.hexdigest()
 
 
@@ -209,7 +215,16 @@ def _fsdd(given: Path | None, front_end: FrontEnd) -> Split:
     return spoken_digits(places("fsdd", given), front_end)
 
 
-_SOUND: dict[str, Callable[[Path | None, FrontEnd], Split]] = {"fsdd": _fsdd}
+def _machines(given: Path | None, front_end: FrontEnd) -> Split:
+    from flow.qat.sound import machines
+
+    return machines(places("machines", given), front_end)
+
+
+_SOUND: dict[str, Callable[[Path | None, FrontEnd], Split]] = {
+    "fsdd": _fsdd,
+    "machines": _machines,
+}
 _LOADERS: dict[str, Callable[[Path | None], Split]] = {
     "digits": _digits,
     "mnist": _mnist,

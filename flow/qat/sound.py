@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ _DIGIT = re.compile(r"(\d)_([a-z]{1,32})_(\d{1,3})\.wav")
 TEST_INDICES = range(0, 5)
 HELD_OUT_INDICES = range(5, 10)  # ours: to choose the epoch by
 _MAX_FILES = 20_000
+
+# normal_id_{machine}_{index}.wav and anomaly_id_..., in `train` (normal ones alone) and `test`.
+_MACHINE = re.compile(r"(normal|anomaly)_id_(\d{2})_(\d{8})\.wav")
+# Of ten test recordings in a row the one that MLPerf Tiny's evaluation set has (datasets/ad01 in
+# github.com/mlcommons/tiny: 140 normal and 108 anomalous ones), and, ours, of ten to train on the
+# one to choose the epoch by.
+EVALUATED, HELD_OUT = 3, 9
+_MAX_MACHINE_FILES = 8_000  # of each part: 4 GB of log energies
 
 
 def spoken_digits(looked: tuple[Path, ...], front_end: FrontEnd) -> Split:
@@ -63,11 +72,87 @@ def _split(folder: Path, found: dict[Path, re.Match[str]], front_end: FrontEnd) 
 
 def _one(path: Path, front_end: FrontEnd) -> FloatArray:
     """The input (frames, width) of a recording. Raises UsageError."""
-    try:
-        inputs = front_end.wav(path)
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
+    inputs = _inputs(path, front_end)
     if len(inputs) != 1:
         raise UsageError(f"{path}: must give one input, not {len(inputs)}")
     first: FloatArray = inputs[0]
     return first
+
+
+def _inputs(path: Path, front_end: FrontEnd) -> FloatArray:
+    """The inputs (n, frames, width) of a recording. Raises UsageError."""
+    try:
+        return front_end.wav(path)
+    except (ValueError, OSError) as error:
+        text = str(error)
+        raise UsageError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def machines(looked: tuple[Path, ...], front_end: FrontEnd) -> Split:
+    """The toy cars of DCASE 2020's task 2: folders `train` and `test` in one of the folders, or in
+    `ToyCar` or `dev_data/ToyCar` there. Every input is a sample, labelled 0 (normal) or 1.
+
+    Raises:
+        UsageError: they are not, or a recording is damaged.
+    """
+    inner = ("", "ToyCar", "dev_data/ToyCar")
+    folders = [folder / name for folder in looked for name in inner]
+    for folder in folders:
+        train, test = (_recordings(folder / part) for part in ("train", "test"))
+        if train and test:
+            return _machine_split(folder, train, test, front_end)
+    how = (
+        "unpack https://zenodo.org/record/3678171/files/dev_data_ToyCar.zip (CC BY-NC-SA 4.0), "
+        "whose folder ToyCar has the folders train and test,"
+    )
+    raise missing("machines", "train/normal_id_01_00000000.wav and so on", tuple(folders), how)
+
+
+def _recordings(folder: Path) -> dict[Path, re.Match[str]]:
+    if not folder.is_dir():
+        return {}
+    return {p: m for p in sorted(folder.iterdir()) if (m := _MACHINE.fullmatch(p.name))}
+
+
+def _machine_split(
+    folder: Path,
+    train: dict[Path, re.Match[str]],
+    test: dict[Path, re.Match[str]],
+    front_end: FrontEnd,
+) -> Split:
+    if max(len(train), len(test)) > _MAX_MACHINE_FILES:
+        raise UsageError(f"{folder}: more than {_MAX_MACHINE_FILES} recordings are not read")
+    if strange := [path for path, match in train.items() if match[1] != "normal"]:
+        raise UsageError(f"{strange[0]}: only normal recordings are for training")
+    tested = {path: match for path, match in test.items() if int(match[3]) % 10 == EVALUATED}
+    anomalous = np.array([match[1] == "anomaly" for match in tested.values()], dtype=bool)
+    held_out = np.array([int(match[3]) % 10 == HELD_OUT for match in train.values()])
+    if not anomalous.any() or anomalous.all() or not held_out.any() or held_out.all():
+        raise UsageError(
+            f"{folder}: must hold normal and anomalous recordings for testing (of each machine "
+            f"those whose index ends with {EVALUATED}), and, in train, such for choosing weights "
+            f"(with {HELD_OUT}) and for training (the others)"
+        )
+    x, test_x = (_stacked(list(paths), front_end) for paths in (train, tested))
+    windows = x.shape[1]
+    return Split(
+        x.reshape(-1, *x.shape[2:]),
+        np.zeros(len(train) * windows, np.int64),
+        test_x.reshape(-1, *x.shape[2:]),
+        np.repeat(anomalous.astype(np.int64), windows),
+        sound=True,
+        held_out=np.repeat(held_out, windows),
+        recordings=np.repeat(np.arange(len(tested)), windows),
+    )
+
+
+def _stacked(paths: Sequence[Path], front_end: FrontEnd) -> FloatArray:
+    """The inputs (files, n, frames, width) of recordings, as many of each. Raises UsageError."""
+    first = _inputs(paths[0], front_end)
+    x = np.empty((len(paths), *first.shape), np.float32)
+    for place, path in enumerate(paths):
+        inputs = _inputs(path, front_end)
+        if len(inputs) != len(first):
+            raise UsageError(f"{path}: must give {len(first)} inputs, as others, not {len(inputs)}")
+        x[place] = inputs
+    return x

@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flow.errors import UsageError
 from flow.features_snippet import GRID, FrontEnd, mel
+from flow.qat import data, sound
 from models import MODELS
-from tests.qat.test_sound import tone
+from tests.qat.test_sound import tone, write_wav
 
 FRONT_END = MODELS["ad_autoencoder"]().front_end
 assert FRONT_END is not None
 RATE = FRONT_END.rate
+SAMPLES = FRONT_END.skip + FRONT_END.samples
+
+
+def hum(rng: np.random.Generator, anomalous: bool) -> NDArray[np.int16]:
+    """A motor of its own speed and loudness, 8 harmonics in noise; an anomalous one whistles."""
+    times = np.arange(SAMPLES) / RATE
+    speed, found = rng.uniform(95, 105), rng.normal(size=SAMPLES) * 0.004
+    for number in range(1, 9):
+        phase = 2 * np.pi * (speed * number * times + rng.random())
+        found += 0.05 * rng.uniform(0.8, 1.2) / number * np.sin(phase)
+    if anomalous:
+        for hertz in rng.uniform(2500, 7000, 3):
+            found += 0.02 * np.sin(2 * np.pi * hertz * times)
+    return (found * rng.uniform(0.9, 1.1) * 32767).astype(np.int16)
+
+
+def write_machines(folder: Path, train: int = 20, test: int = 12, whistles: bool = True) -> Path:
+    """A small set in the form of DCASE's: of one machine recordings 0, 1, ... to train on, and to
+    test recordings 3, 13, ... of each kind; with others that no evaluation set names."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        (folder / part).mkdir(parents=True)
+    for index in range(train):
+        write_wav(folder / "train" / f"normal_id_01_{index:08d}.wav", hum(rng, False), RATE)
+    for index in range(3, 10 * test, 10):
+        for kind in ("normal", "anomaly"):
+            path = folder / "test" / f"{kind}_id_01_{index:08d}.wav"
+            write_wav(path, hum(rng, whistles and kind == "anomaly"), RATE)
+    write_wav(folder / "test" / "anomaly_id_01_00000004.wav", hum(rng, False), RATE)
+    (folder / "test" / "README.md").write_text("no sound")
+    return folder
 
 
 def decibels(samples: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -84,3 +119,102 @@ def test_settings_come_back_from_json_and_defaults_are_not_in_it(name: str, tmp_
     (tmp_path / "host.json").write_text(json.dumps({"features": front_end.to_json()}))
     assert FrontEnd.load(tmp_path / "host.json") == front_end
     assert ("skip" in front_end.to_json()) == (name == "ad_autoencoder")
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few recordings of a kind; not to be changed."""
+    folder = tmp_path_factory.mktemp("small") / "machines" / "dev_data" / "ToyCar"
+    return write_machines(folder, train=11, test=2)
+
+
+def test_recordings_are_split_by_file(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = small
+    monkeypatch.setenv("BITWRIGHT_DATA", str(small.parents[2]))
+    split = data.load("machines", (640,), None, FRONT_END)
+    assert split.train_x.shape == (11 * 196, 640)
+    assert split.test_x.shape == (4 * 196, 640)
+    assert split.held_out is not None and split.recordings is not None
+    names = sorted(path.name for path in (folder / "train").iterdir())
+    held_out = split.held_out.reshape(11, 196)
+    assert [names[i] for i in np.flatnonzero(held_out.all(axis=1))] == ["normal_id_01_00000009.wav"]
+    assert held_out.any(axis=1).sum() == 1  # of no recording a part
+    tested = [f"{kind}_id_01_{i:08d}.wav" for kind in ("anomaly", "normal") for i in (3, 13)]
+    assert split.test_y.reshape(4, 196)[:, 0].tolist() == [1, 1, 0, 0]
+    for number, name in enumerate(tested):
+        mine = split.recordings == number
+        assert set(split.test_y[mine]) == {int(name.startswith("anomaly"))}
+        x = FRONT_END.wav(folder / "test" / name).reshape(-1, 640)
+        assert np.array_equal(split.test_x[mine], x)
+    assert not split.train_y.any()
+
+
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_recordings_are_found_below_the_folder_that_is_named(
+    small: Path, monkeypatch: pytest.MonkeyPatch, above: int
+) -> None:
+    monkeypatch.setattr(sound, "_machine_split", lambda folder, *_: folder)
+    assert sound.machines(((small, *small.parents)[above],), FRONT_END) == small
+
+
+def _remove(pattern: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+    return damage
+
+
+def _write(name: str, length: int = SAMPLES, **how: int) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        write_wav(folder / name, np.ones(length, np.int16), **{"rate": RATE, **how})
+
+    return damage
+
+
+def _cut(folder: Path) -> None:
+    path = folder / "test" / "normal_id_01_00000003.wav"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _enlarge(folder: Path) -> None:
+    with (folder / "train" / "normal_id_01_00000000.wav").open("ab") as file:
+        file.truncate(65 << 20)
+
+
+WRONG = {
+    "no test": (_remove("test/*"), r"machines is not here.*3678171.*untrained=true"),
+    "no anomalies": (_remove("test/anomaly*3.wav"), "normal and anomalous"),
+    "nothing to choose by": (_remove("train/*9.wav"), "for choosing weights"),
+    "nothing to train on": (_remove("train/*[0-8].wav"), "and for training"),
+    "an anomaly to train on": (
+        _write("train/anomaly_id_01_00000001.wav"),
+        "train/anomaly_id_01_00000001.wav: only normal",
+    ),
+    "too short": (
+        _write("train/normal_id_00_00000007.wav", SAMPLES - 9),
+        r"train/normal_id_00_00000007.wav: .* 9 are missing",
+    ),
+    "another rate": (_write("train/normal_id_00_00000007.wav", rate=8000), "not .*, 8000"),
+    "stereo": (_write("train/normal_id_00_00000007.wav", channels=2), "not 2 of 16 bits"),
+    "cut": (_cut, "test/normal_id_01_00000003.wav: holds 127950 samples"),
+    "too large": (_enlarge, "normal_id_01_00000000.wav: more than 64 MiB"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_other_collections_are_refused(small: Path, tmp_path: Path, kind: str) -> None:
+    damage, says = WRONG[kind]
+    folder = shutil.copytree(small, tmp_path / "ToyCar")
+    damage(folder)
+    with pytest.raises(UsageError, match=says):
+        data.load("machines", (640,), tmp_path, FRONT_END)
+
+
+def test_too_many_recordings_are_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "_MAX_MACHINE_FILES", 9)
+    with pytest.raises(UsageError, match="more than 9 recordings"):
+        data.load("machines", (640,), small, FRONT_END)
