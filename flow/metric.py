@@ -80,14 +80,15 @@ def share_interval(hits: int, total: int, coverage: float = 0.95) -> Interval:
     """
     if not 0 <= hits <= total or total == 0:
         raise ValueError(f"need 0 <= hits <= total and total > 0, not {hits} of {total}")
-    z = _normal_quantile(0.5 + coverage / 2)
+    z = normal_quantile(0.5 + coverage / 2)
     share, weight = hits / total, z * z / total
     centre = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
     return Interval(max(0.0, centre - half), min(1.0, centre + half), coverage)
 
 
-def _normal_quantile(p: float) -> float:
+def normal_quantile(p: float) -> float:
+    """The standard normal distribution's quantile of probability p."""
     from statistics import NormalDist
 
     return NormalDist().inv_cdf(p)
