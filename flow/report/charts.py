@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flow.metric import Metric
+from flow.report import numbers
 from flow.report.layers import Layer
 
 BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
@@ -38,24 +39,25 @@ def _height(count: int) -> int:
     return count * (13 if count > MANY else 22)
 
 
-def accuracy(stages: Mapping[str, Metric]) -> Spec | None:
-    """Every stage's accuracy with its interval, in percent."""
+def scores(stages: Mapping[str, Metric], name: str) -> Spec | None:
+    """Every stage's accuracy, in percent, or other score `name`, with its interval."""
+    times, title = _score_axis(name)
     rows = [
         {
             "stage": stage,
-            "accuracy": 100 * metric.value,
-            "low": 100 * (metric.interval.low if metric.interval else metric.value),
-            "high": 100 * (metric.interval.high if metric.interval else metric.value),
+            name: times * metric.value,
+            "low": times * (metric.interval.low if metric.interval else metric.value),
+            "high": times * (metric.interval.high if metric.interval else metric.value),
         }
         for stage, metric in stages.items()
     ]
     if not rows:
         return None
     place = {"field": "stage", "type": "nominal", "sort": None, "title": None}
-    scale = {"type": "quantitative", "title": "accuracy in %", "scale": {"zero": False}}
-    shown = "; ".join(f"{row['stage']} {row['accuracy']:.2f} %" for row in rows)
+    scale = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    shown = "; ".join(f"{stage} {numbers.score_parts(m)[0]}" for stage, m in stages.items())
     return _spec(
-        f"Accuracy at each stage: {shown}",
+        f"{numbers.heading(name)} at each stage: {shown}",
         rows,
         height=24 * len(rows),
         encoding={"y": place},
@@ -67,8 +69,8 @@ def accuracy(stages: Mapping[str, Metric]) -> Spec | None:
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "color": BLUE, "opacity": 1},
                 "encoding": {
-                    "x": {**scale, "field": "accuracy"},
-                    "tooltip": _tips("stage", "accuracy", "low", "high"),
+                    "x": {**scale, "field": name},
+                    "tooltip": _tips("stage", name, "low", "high"),
                 },
             },
         ],
@@ -244,14 +246,28 @@ def histogram() -> Spec:
     }
 
 
-def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
-    """Accuracy in percent against a cost: `points` have run, cost, accuracy, low, high, best (no
-    other run has less cost and at least its accuracy) and label, a few letters or none."""
-    rows = [{**point, "front": "front" if point["best"] else "other"} for point in points]
+def _score_axis(score: str) -> tuple[int, str]:
+    """By how much a score is multiplied to be shown, and its axis' title."""
+    return (100, f"{score} in %") if score == "accuracy" else (1, score)
+
+
+def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]], score: str) -> Spec:
+    """Accuracy in percent, or another score as it is, against a cost: `points` have run, cost, the
+    score under its name, low, high (from 0 to 1), best (no other run has less cost and at least its
+    score) and label, a few letters or none."""
+    times, heading = _score_axis(score)
+    rows = [
+        {
+            **point,
+            **{field: times * point[field] for field in (score, "low", "high")},
+            "front": "front" if point["best"] else "other",
+        }
+        for point in points
+    ]
     title = name if unit == "1" else f"{name} in {unit}"
     scale = {"zero": False, "padding": 12}
     x = {"field": "cost", "type": "quantitative", "title": title, "scale": scale}
-    y = {"type": "quantitative", "title": "accuracy in %", "scale": {"zero": False}}
+    y = {"type": "quantitative", "title": heading, "scale": {"zero": False}}
     colour = {
         "field": "front",
         "scale": {"domain": ["front", "other"], "range": [BLUE, ORANGE]},
@@ -263,7 +279,7 @@ def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
         "legend": None,
     }
     return _spec(
-        f"Accuracy against {name}; on the front: "
+        f"{numbers.heading(score)} against {name}; on the front: "
         + ", ".join(str(row["run"]) for row in rows if row["best"]),
         rows,
         height=220,
@@ -272,7 +288,7 @@ def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
             {
                 "transform": [{"filter": "datum.best"}],
                 "mark": {"type": "line", "color": BLUE, "interpolate": "step-after"},
-                "encoding": {"y": {**y, "field": "accuracy"}},
+                "encoding": {"y": {**y, "field": score}},
             },
             {
                 "mark": {"type": "rule", "opacity": 0.8},
@@ -285,15 +301,15 @@ def pareto(name: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Spec:
             {
                 "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
                 "encoding": {
-                    "y": {**y, "field": "accuracy"},
+                    "y": {**y, "field": score},
                     "color": colour,
                     "shape": shape,
-                    "tooltip": _tips("run", "cost", "accuracy"),
+                    "tooltip": _tips("run", "cost", score),
                 },
             },
             {
                 "mark": {"type": "text", "dx": -9, "dy": -9, "fontWeight": "bold"},
-                "encoding": {"y": {**y, "field": "accuracy"}, "text": {"field": "label"}},
+                "encoding": {"y": {**y, "field": score}, "text": {"field": "label"}},
             },
         ],
     )

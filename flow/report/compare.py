@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from flow import roc
 from flow.errors import FlowError, UsageError
 from flow.metric import Interval, Kind, Metric
 from flow.options import unknown_name
@@ -55,6 +56,11 @@ class Change:
         return self.name.startswith(f"{_ACCURACY} ")
 
     @property
+    def is_score(self) -> bool:
+        """Whether it tells how good the network is: of these more is better."""
+        return self.is_accuracy or self.name.startswith(f"{roc.NAME} ")
+
+    @property
     def difference(self) -> float | None:
         """b - a; of accuracies in points."""
         if self.a is None or self.b is None:
@@ -99,6 +105,8 @@ class Change:
             return "the same"
         if self.is_accuracy:
             return f"{self.difference:+.2f} points"
+        if self.is_score:
+            return f"{self.difference:+.4f}"
         return f"{self.difference:+g}" if self.share is None else f"{100 * self.share:+.1f} %"
 
     @property
@@ -111,13 +119,14 @@ class Change:
 
 
 def changes(a: Run, b: Run) -> list[Change]:
-    """Accuracy at every stage, then every figure once: as measured where both were, else as
+    """Accuracy or AUC at every stage, then every figure once: as measured where both were, else as
     estimated, else as assumed; where there is no such kind, the best that each has."""
-    stages = [s for s in STAGES if s in a.report.accuracy or s in b.report.accuracy]
-    found = [
-        Change(f"{_ACCURACY} {s}", a.report.accuracy.get(s), b.report.accuracy.get(s))
-        for s in stages
-    ]
+    names = dict.fromkeys(run.report.score for run in (a, b) if run.report.scores)
+    found = []
+    for name in names:
+        each = [run.report.scores if run.report.score == name else {} for run in (a, b)]
+        stages = [s for s in STAGES if s in each[0] or s in each[1]]
+        found += [Change(f"{name} {s}", each[0].get(s), each[1].get(s)) for s in stages]
     tables = [numbers.by_name(run.told.metrics) for run in (a, b)]
     for name in dict.fromkeys((*tables[0], *tables[1])):
         both = [table.get(name, {}) for table in tables]
@@ -162,13 +171,13 @@ def verdict(a: Run, b: Run) -> str:
         )
     rows = changes(a, b)
     # The last stage that both have is the one on the hardware.
-    stages = [row for row in rows if row.is_accuracy and row.a and row.b]
-    accuracy = stages[-1] if stages and same_data(a, b) else None
+    stages = [row for row in rows if row.is_score and row.a and row.b]
+    score = stages[-1] if stages and same_data(a, b) else None
     costs = [row for row in rows if base_name(row.name) in COSTS and row.difference]
     clear = [row for row in costs if row.clear]
     ups = {row.difference > 0 for row in clear if row.difference}
-    gain = accuracy.difference if accuracy and accuracy.clear and accuracy.difference else 0.0
-    said = _accuracy_text(accuracy, bool(stages))
+    gain = score.difference if score and score.clear and score.difference else 0.0
+    said = _score_text(score, stages)
     unsure = [row for row in costs if not row.clear]
     rest = f"; not clear: {_listed(unsure)}" if unsure else ""
     rest += _alone(rows)
@@ -211,13 +220,21 @@ def data_of(run: Run) -> str:
     return run.origin.training.get("data", "") if run.origin else ""
 
 
-def _accuracy_text(accuracy: Change | None, measured: bool) -> str:
-    if accuracy is None:
-        return "the accuracies are of different data" if measured else "no accuracy to compare"
-    if not accuracy.difference:
-        return "the same accuracy"
-    shown = f"{accuracy.difference:+.2f} points of accuracy"
-    return shown if accuracy.clear else f"{shown}, which these samples do not tell from chance"
+def _score_name(row: Change) -> str:
+    return _ACCURACY if row.is_accuracy else roc.NAME
+
+
+def _score_text(score: Change | None, stages: Sequence[Change]) -> str:
+    if score is None and stages:
+        name = "accuracies" if stages[-1].is_accuracy else f"{roc.NAME}s"
+        return f"the {name} are of different data"
+    if score is None:
+        return "no accuracy to compare"
+    name = _score_name(score)
+    if not score.difference:
+        return f"the same {name}"
+    shown = f"{score.amount} of {name}"
+    return shown if score.clear else f"{shown}, which these samples do not tell from chance"
 
 
 def _listed(rows: Sequence[Change]) -> str:
@@ -254,7 +271,7 @@ def _lines(a: Run, b: Run) -> Iterator[str]:
 def _cell(row: Change, metric: Metric | None) -> str:
     if metric is None:
         return "-"
-    return numbers.percent(metric) if row.is_accuracy else numbers.value_text(metric)
+    return numbers.score(metric) if row.is_score else numbers.value_text(metric)
 
 
 @dataclass(frozen=True)
@@ -276,8 +293,8 @@ class Limit:
             UsageError: a run has no such figure, so that nothing can be said.
         """
         found = [row for row in rows if self.name in (_key(row.name), _key(base_name(row.name)))]
-        if self.name == _ACCURACY:
-            found = [row for row in rows if row.is_accuracy][-1:]
+        if self.name in (_ACCURACY, _key(roc.NAME)):
+            found = [row for row in rows if _key(row.name).startswith(f"{self.name}_")][-1:]
         if not found:
             raise UsageError(f"FAIL_IF: {unknown_name('figure', self.name, _names(rows))}")
         return [text for row in found if (text := self._crossed(row))]
@@ -351,4 +368,5 @@ def _key(name: str) -> str:
 
 
 def _names(rows: Sequence[Change]) -> list[str]:
-    return [_ACCURACY, *dict.fromkeys(_key(base_name(row.name)) for row in rows)]
+    scores = (_key(_score_name(row)) for row in rows if row.is_score)
+    return [*dict.fromkeys((*scores, *(_key(base_name(row.name)) for row in rows)))]

@@ -38,7 +38,10 @@ def _environment() -> Environment:
     made.globals |= {
         "Kind": Kind,
         "figure": numbers.figure,
-        "percent": numbers.percent,
+        "named_score": numbers.named_score,
+        "score": numbers.score,
+        "score_parts": numbers.score_parts,
+        "heading": numbers.heading,
         "shape_text": shape_text,
         "value_text": numbers.value_text,
         "of_layer": numbers.of_layer,
@@ -71,7 +74,7 @@ def run_page(run: Run) -> str:
         report=report,
         origin=run.origin,
         command=numbers.command(run.origin.command) if run.origin else "",
-        stages={numbers.stage_name(k, report.target): m for k, m in report.accuracy.items()},
+        stages={numbers.stage_name(k, report.target): m for k, m in report.scores.items()},
         figures=numbers.by_name(report.metrics),
         macs=macs,
         columns=columns,
@@ -95,7 +98,7 @@ def _charts(run: Run, columns: list[tuple[str, str, Kind]]) -> dict[str, Any]:
     layers = run.shown_layers
     stages = {
         numbers.stage_name(stage, run.report.target): metric
-        for stage, metric in run.report.accuracy.items()
+        for stage, metric in run.report.scores.items()
     }
     costs = [("MACs", {layer.name: float(layer.macs) for layer in layers})]
     for column in columns:
@@ -104,7 +107,7 @@ def _charts(run: Run, columns: list[tuple[str, str, Kind]]) -> dict[str, Any]:
         costs.append((name, {layer: metric.value for layer, metric in told.items() if metric}))
     drawn = {name: charts.shares(layers, name, values) for name, values in costs}
     found = {
-        "accuracy": charts.accuracy(stages),
+        "accuracy": charts.scores(stages, run.report.score),
         "accumulators": charts.accumulators(layers),
         "errors": charts.errors(layers),
         "histogram": charts.histogram(),

@@ -27,17 +27,17 @@ def _lines(run: Run) -> Iterator[str]:
         yield from ("```", numbers.command(run.origin.command).replace("`", "'"), "```", "")
     for warning in report.warnings:
         yield f"* note: {_text(warning)}"
-    if report.accuracy:
-        yield from ("", "## Accuracy", "")
+    if report.scores:
+        yield from ("", f"## {numbers.heading(report.score)}", "")
         rows = (
             (
                 numbers.stage_name(stage, report.target),
-                numbers.percent(metric),
+                numbers.score(metric),
                 f"{metric.kind.value}, {metric.source}",
             )
-            for stage, metric in report.accuracy.items()
+            for stage, metric in report.scores.items()
         )
-        yield from _table(("stage", "accuracy", "source"), rows, right=(1,))
+        yield from _table(("stage", report.score, "source"), rows, right=(1,))
     if report.metrics:
         yield from ("", "## Figures", "")
         kinds = tuple(kind.value for kind in Kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 
+from flow import roc
 from flow.metric import Kind, Metric
 from flow.report.layers import Layer
 from flow.report.run import Run
@@ -40,11 +41,34 @@ def _unit_text(metric: Metric) -> str:
     return "" if unit == "1" else f" {unit}"
 
 
-def percent(metric: Metric) -> str:
-    """A share with its interval, in percent."""
-    around = metric.interval
-    shown = f" [{100 * around.low:.1f}, {100 * around.high:.1f}]" if around else ""
-    return f"{100 * metric.value:.2f} %{shown}"
+def is_auc(metric: Metric) -> bool:
+    """Whether a score is an area under the ROC curve, not an accuracy."""
+    return metric.name.startswith(f"{roc.NAME} ")
+
+
+def score_parts(metric: Metric) -> tuple[str, str]:
+    """A score and its interval: accuracies in percent, areas as they are."""
+    low, high = (metric.interval.low, metric.interval.high) if metric.interval else (0.0, 0.0)
+    if is_auc(metric):
+        value, around = f"{metric.value:.4f}", f"[{low:.3f}, {high:.3f}]"
+    else:
+        value, around = f"{100 * metric.value:.2f} %", f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return value, around if metric.interval else ""
+
+
+def heading(name: str) -> str:
+    """With a capital letter at its begin."""
+    return name[:1].upper() + name[1:]
+
+
+def score(metric: Metric) -> str:
+    """A score with its interval."""
+    return " ".join(filter(None, score_parts(metric)))
+
+
+def named_score(metric: Metric) -> str:
+    """As `score`; what is no accuracy says what it is."""
+    return f"{roc.NAME} {score(metric)}" if is_auc(metric) else score(metric)
 
 
 def command(variables: Mapping[str, str], verb: str = "compile") -> str:

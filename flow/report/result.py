@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flow import roc
 from flow.metric import Metric
 from flow.verify import Agreement
 
-STAGES = ("float", "quantized", "integer", "simulation")  # of accuracy, in order
+STAGES = ("float", "quantized", "integer", "simulation")  # of a network's score, in order
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a command found out; `to_json` is what `JSON=1` prints."""
+    """What a command found out; `to_json` is what `JSON=1` prints. `accuracy`, or, where there are
+    no classes, `auc` has the network's score at each stage."""
 
     command: str
     model: str
@@ -28,6 +29,17 @@ class Report:
     up_to_date: bool = False
     confusion: tuple[tuple[int, ...], ...] = ()  # a row per true class, a column per answer
     classes: tuple[str, ...] = ()  # what they are called, where that is known
+    auc: dict[str, Metric] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, Metric]:
+        """The network's score at each stage, whatever it is."""
+        return self.auc or self.accuracy
+
+    @property
+    def score(self) -> str:
+        """What the scores are."""
+        return roc.NAME if self.auc else "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -43,6 +55,9 @@ class Report:
             "outputs_total": self.agreement.outputs,
             "largest_difference": self.agreement.largest,
             "accuracy": {stage: metric.to_json() for stage, metric in self.accuracy.items()},
+            **(
+                {"auc": {s: metric.to_json() for s, metric in self.auc.items()}} if self.auc else {}
+            ),
             "metrics": [metric.to_json() for metric in self.metrics],
             "warnings": self.warnings,
             **({"confusion": [list(row) for row in self.confusion]} if self.confusion else {}),
@@ -66,14 +81,16 @@ class Report:
             body["target"],
             folder,
             same,
-            {s: Metric.from_json(body["accuracy"][s]) for s in _in_order(body["accuracy"])},
+            _stages(body["accuracy"]),
             [Metric.from_json(row) for row in body["metrics"]],
             list(body["warnings"]),
             up_to_date=True,
             classes=tuple(body.get("classes", ())),
+            auc=_stages(body.get("auc", {})),
         )
 
 
-def _in_order(stages: Iterable[str]) -> list[str]:
-    """JSON files are sorted by name."""
-    return sorted(stages, key=lambda s: (STAGES.index(s) if s in STAGES else len(STAGES), s))
+def _stages(body: dict[str, Any]) -> dict[str, Metric]:
+    """In their order: JSON files are sorted by name."""
+    known = sorted(body, key=lambda s: (STAGES.index(s) if s in STAGES else len(STAGES), s))
+    return {stage: Metric.from_json(body[stage]) for stage in known}

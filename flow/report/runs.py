@@ -37,12 +37,12 @@ class Found:
 
     @property
     def summary(self) -> str:
-        """In a few words: accuracy, options that were set, and what is wrong with it."""
+        """In a few words: accuracy or AUC, options that were set, and what is wrong with it."""
         if self.run is None:
             return f"incomplete: {self.problem}"
-        share, origin = _accuracy(self.run), self.run.origin
+        rated, origin = _score(self.run), self.run.origin
         same = "" if self.run.report.agreement.matches else "differs from its reference"
-        shown = numbers.percent(share) if share else "no accuracy"
+        shown = numbers.named_score(rated) if rated else "no accuracy"
         return "  ".join(text for text in (shown, *(origin.given if origin else ()), same) if text)
 
 
@@ -104,7 +104,8 @@ def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) ->
         newest_first=newest_first,
         columns=columns,
         metric_of=_metric_of,
-        accuracy_of=_accuracy,
+        score_of=_score,
+        scored=" or ".join(dict.fromkeys(run.report.score for run in runs)) or "accuracy",
         all_match=all(run.report.agreement.matches for run in runs),
         verdict=compare.verdict(*two) if two else "",
         options=compare.options_changed(*two) if two else [],
@@ -132,53 +133,54 @@ def _metric_of(run: Run, column: tuple[str, str, Any]) -> Metric | None:
     return next((m for m in run.told.metrics if (m.name, m.unit, m.kind) == column), None)
 
 
-def _accuracy(run: Run) -> Metric | None:
-    """On the hardware as simulated, else of the integers."""
-    stages = run.report.accuracy
+def _score(run: Run) -> Metric | None:
+    """Accuracy or AUC on the hardware as simulated, else of the integers."""
+    stages = run.report.scores
     return next((stages[s] for s in ("simulation", "integer", "quantized") if s in stages), None)
 
 
 def _paretos(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Any]:
-    """A plot for every cost in which runs differ that have an accuracy on the same data; `labels`
-    are by the runs' names."""
-    costs: dict[tuple[str, str, str, str], list[tuple[Run, Metric, Metric]]] = {}
+    """A plot for every cost in which runs differ that have a score on the same data; `labels` are
+    by the runs' names."""
+    costs: dict[tuple[str, str, str, str, str], list[tuple[Run, Metric, Metric]]] = {}
     for run in runs:
-        accuracy, data = _accuracy(run), compare.data_of(run)
-        if accuracy is None or not data or not run.report.agreement.matches:
+        score, data = _score(run), compare.data_of(run)
+        if score is None or not data or not run.report.agreement.matches:
             continue
         for metric in run.told.metrics:
             if base_name(metric.name) in COSTS:
-                key = (metric.name, metric.unit, metric.kind.value, data)
-                costs.setdefault(key, []).append((run, metric, accuracy))
+                key = (metric.name, metric.unit, metric.kind.value, data, run.report.score)
+                costs.setdefault(key, []).append((run, metric, score))
     drawn: dict[str, Any] = {}
-    for (name, unit, kind, _), rows in costs.items():
+    for (name, unit, kind, _, score_name), rows in costs.items():
         if len({metric.value for _, metric, _ in rows}) > 1:
             models = ", ".join(dict.fromkeys(run.report.model for run, _, _ in rows))
             title = f"{name} ({kind}): {models}"
             number = sum(other.startswith(title) for other in drawn)  # the same model, other data
             title = f"{title}, other data ({number})" if number else title
-            drawn[title] = charts.pareto(name, unit, _points(rows, labels))
+            points = _points(rows, labels, score_name)
+            drawn[title] = charts.pareto(name, unit, points, score_name)
     return drawn
 
 
 def _points(
-    rows: Sequence[tuple[Run, Metric, Metric]], labels: Mapping[str, str]
+    rows: Sequence[tuple[Run, Metric, Metric]], labels: Mapping[str, str], name: str
 ) -> list[dict[str, Any]]:
-    pairs = [(cost.value, accuracy.value) for _, cost, accuracy in rows]
+    pairs = [(cost.value, score.value) for _, cost, score in rows]
     return [
         {
             "run": run.name,
             "label": labels.get(run.name, ""),
             "cost": cost.value,
-            "accuracy": 100 * accuracy.value,
-            "low": 100 * (accuracy.interval.low if accuracy.interval else accuracy.value),
-            "high": 100 * (accuracy.interval.high if accuracy.interval else accuracy.value),
+            name: score.value,
+            "low": score.interval.low if score.interval else score.value,
+            "high": score.interval.high if score.interval else score.value,
             "best": not any(
-                (c <= cost.value and a >= accuracy.value) and (c, a) != (cost.value, accuracy.value)
-                for c, a in pairs
+                (c <= cost.value and s >= score.value) and (c, s) != (cost.value, score.value)
+                for c, s in pairs
             ),
         }
-        for run, cost, accuracy in rows
+        for run, cost, score in rows
     ]
 
 

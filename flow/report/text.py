@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flow.report.numbers import stage_name, value_text
+from flow.report.numbers import score_parts, stage_name, value_text
 from flow.report.result import Report
 
 _WIDTH = 13
@@ -20,16 +20,12 @@ def _lines(report: Report) -> Iterator[str]:
     differs = "" if report.agreement.matches else " differs from the reference"
     yield f"{report.model} on {report.target}{differs}{state}"
     yield f"matches reference: {report.agreement}"
-    if report.accuracy:
-        yield "accuracy"
-    for stage, metric in report.accuracy.items():
-        interval = metric.interval
-        around = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
+    if report.scores:
+        yield report.score
+    for stage, metric in report.scores.items():
+        value, around = score_parts(metric)
         name = stage_name(stage, report.target)
-        yield (
-            f"  {name:{_WIDTH}} {100 * metric.value:6.2f} %  {around:13}  "
-            f"{metric.kind.value}, {metric.source}"
-        )
+        yield f"  {name:{_WIDTH}} {value:>8}  {around:13}  {metric.kind.value}, {metric.source}"
     if report.confusion:
         yield "confusion: a row per true class, a column per answer of the artifact"
         width = max(len(str(count)) for row in report.confusion for count in row)
