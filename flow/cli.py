@@ -103,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     compile_ = commands.add_parser("compile", help="compile a model for a target and prove it")
     _add_model(compile_, _compile)
     compile_.add_argument("--data", type=Path, help="folder with the files of the model's data set")
-    check = commands.add_parser("check", help="accuracy on simulated hardware, whole test set")
+    check = commands.add_parser(
+        "check", help="accuracy or AUC on simulated hardware, whole test set"
+    )
     _add_model(check, _check)
     check.add_argument("--data", type=Path, help="folder, .npz or .csv, for models without data")
     run = commands.add_parser("run", help="run a compiled artifact on an array")
@@ -280,15 +282,22 @@ def _run(args: argparse.Namespace) -> int:
                 part.replace(output)
             finally:
                 part.unlink(missing_ok=True)
-    if args.json:
+    if ran.errors is None:
         best = ran.real.reshape(len(ran.real), -1).argmax(axis=1)
-        extra = {"outputs": ran.outputs.tolist(), "argmax": best.tolist()}
-        print(json.dumps({**ran.report.to_json(), **extra}))
+        extra, said = {"argmax": best.tolist()}, [f"argmax {int(at):3d}" for at in best]
+    else:
+        mean = float(ran.errors.mean())
+        extra = {"errors": ran.errors.tolist(), "error": mean}
+        said = [f"error {error:8.4g}" for error in ran.errors]
+    if args.json:
+        print(json.dumps({**ran.report.to_json(), "outputs": ran.outputs.tolist(), **extra}))
         return 0
     print(f"matches reference: {ran.report.agreement}")
-    for index, real in enumerate(ran.real[:20]):
+    if ran.errors is not None:
+        print(f"mean squared error of {len(ran.errors)} reconstructed inputs: {mean:.6g}")
+    for index, (real, told) in enumerate(zip(ran.real[:20], said, strict=False)):
         values = " ".join(f"{value:.4g}" for value in real.reshape(-1)[:12])
-        print(f"{index:6d}  argmax {int(real.argmax()):3d}  {values}")
+        print(f"{index:6d}  {told}  {values}")
     if len(ran.real) > 20:
         print(f"   ... {len(ran.real) - 20} more; --output FILE.npy writes them all")
     return 0

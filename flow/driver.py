@@ -24,12 +24,13 @@ from flow.interp import Interpreter
 from flow.metric import Kind, Metric, share_interval
 from flow.ops import IntArray
 from flow.plan import Events, Plan, Request, make_target
-from flow.qat.result import Reference
+from flow.qat.result import Reference, TrainResult
 from flow.report.layers import layers_of
 from flow.report.pages import write_pages
 from flow.report.result import Report
 from flow.report.run import read_run
 from flow.report.vendor.folder import read_folder
+from flow.roc import NAME, Roc
 from flow.target import Program, Simulation, Target
 from flow.user_data import Labelled, read_array, read_labelled
 from flow.vectors import make_vectors
@@ -40,6 +41,9 @@ ORACLE_VECTORS = 128  # of either end; training's own float64 reference covers a
 TRACED = 16  # vectors traced when outputs differ
 CLASSES = 100  # of a confusion matrix in a report, at most
 LOST = 0.05  # of accuracy, between the float twin and the quantized network, before a warning
+NOT_RATED = (
+    f"{NAME} is of whole recordings, and the simulation ran some samples only; check runs all"
+)
 
 
 def compile_model(request: Request, events: Events) -> Report:
@@ -52,7 +56,8 @@ def compile_model(request: Request, events: Events) -> Report:
 
 
 def check_model(request: Request, data: Path | None, events: Events) -> Report:
-    """Accuracy and agreement over a whole test set, through interpreter and simulated hardware.
+    """Accuracy, or AUC, and agreement over a whole test set, through interpreter and simulated
+    hardware.
 
     Compiles first if need be. `data` is for models that bring none.
 
@@ -68,11 +73,11 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
     events.note(f"running {len(codes)} samples through the interpreter and the simulation")
     expected = Interpreter(graph).run(codes)
     found = _proven(graph, plan.target, plan.folder, codes, expected)
-    trained = {k: m for k, m in compiled.accuracy.items() if k in ("float", "quantized")}
-    accuracy = {
+    trained = {k: m for k, m in compiled.scores.items() if k in ("float", "quantized")}
+    outputs = {"integer": expected, "simulation": found}
+    scores = {
         **(trained if data is None else {}),
-        "integer": _accuracy("integer", host.scores(expected), labelled.y),
-        "simulation": _accuracy("simulation", host.scores(found), labelled.y),
+        **{k: _score(host, k, codes, host.scores(y), labelled) for k, y in outputs.items()},
     }
     return Report(
         "check",
@@ -80,22 +85,25 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
         request.target,
         plan.folder,
         agreement(expected, found),
-        accuracy,
+        {} if host.reconstructs else scores,
         [],
-        compiled.warnings,
+        [text for text in compiled.warnings if text != NOT_RATED],
         compiled.up_to_date,
-        _confusion(host.scores(found), labelled.y),
+        () if host.reconstructs else _confusion(host.scores(found), labelled.y),
         plan.classes,
+        scores if host.reconstructs else {},
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """What an artifact computed: output codes (n, ...), and the real values they stand for."""
+    """What an artifact computed: output codes (n, ...), and the real values they stand for;
+    `errors` (n,) of a network that gives its input again, else None."""
 
     report: Report
     outputs: IntArray
     real: NDArray[np.float64]
+    errors: NDArray[np.float64] | None = None
 
 
 def run_artifact(folder: Path, array: Path) -> Ran:
@@ -132,7 +140,8 @@ def run_artifact(folder: Path, array: Path) -> Ran:
     outputs = _proven(graph, target, folder, codes, expected)
     same = agreement(expected, outputs)
     report = Report("run", model, name, folder, same, {}, [], [])
-    return Ran(report, outputs, host.dequantize(outputs))
+    errors = host.errors(codes, outputs) if host.reconstructs else None
+    return Ran(report, outputs, host.dequantize(outputs), errors)
 
 
 def _heard(host: Host, sound: Path) -> NDArray[np.float32]:
@@ -210,7 +219,7 @@ def _build(plan: Plan, stage: Path) -> Report:
     warnings = plan.target.emit(program, stage)
     note(f"running {len(vectors)} vectors")
     found = _proven(graph, plan.target, stage, vectors, expected)
-    accuracy = _accuracies(plan, tested, found)
+    scores, rebuilds = _scores(plan, tested, found), plan.host.reconstructs
     sampled = {name: codes[:ORACLE_VECTORS] for name, codes in trace.items()}
     confusion = () if tested is None else tested.confusion(plan.host)
     report = Report(
@@ -219,10 +228,11 @@ def _build(plan: Plan, stage: Path) -> Report:
         plan.request.target,
         plan.folder,
         agreement(expected, found),
-        accuracy,
+        {} if rebuilds else scores,
         [*_counted(graph), *plan.target.metrics(graph, stage)],
-        [*_training_warnings(plan, accuracy), *warnings],
+        [*_training_warnings(plan, scores), *warnings],
         classes=plan.classes,
+        auc=scores if rebuilds else {},
     )
     layers = layers_of(graph, sampled, plan.target.layers(graph, stage), _twin_errors(plan))
     run = describe(plan, report, layers, sampled, confusion)
@@ -298,9 +308,10 @@ class _Tested:
     outputs: IntArray
 
     def confusion(self, host: Host) -> tuple[tuple[int, ...], ...]:
-        """Over all test samples; none for a network that was not trained, or of many classes."""
+        """Over all test samples; none for a network that was not trained, or of many classes or
+        none."""
         labels, scores = self.reference.labels, host.scores(self.outputs)
-        if labels is None or scores[0].size > CLASSES:
+        if labels is None or host.reconstructs or scores[0].size > CLASSES:
             return ()
         return _confusion(scores, labels)
 
@@ -344,11 +355,17 @@ def _given_data(plan: Plan, data: Path | None) -> Labelled | None:
                 f"{plan.request.model} brings no data; give DATA=folder, .npz or .csv with labels"
             )
         return None
-    if plan.recipe is not None:
-        plan.recipe.require_classes()
     shape, output = plan.ends
     labelled = read_labelled(data, shape)
-    classes, low, high = int(np.prod(output)), labelled.y.min(), labelled.y.max()
+    low, high = labelled.y.min(), labelled.y.max()
+    if plan.recipe is not None and plan.recipe.reconstructs:
+        if (low, high) != (0, 1):
+            raise UsageError(
+                f"DATA={data}: labels must be 0 (normal) and 1 (anomalous), some of each, as "
+                f"{plan.name} has no classes, not {low} to {high}"
+            )
+        return labelled
+    classes = int(np.prod(output))
     if low < 0 or high >= classes:
         raise UsageError(
             f"DATA={data}: labels must be from 0 to {classes - 1}, one for each output, "
@@ -366,40 +383,72 @@ def _own_data(plan: Plan) -> Labelled:
             f"{plan.name} is built with untrained=true and brings no data; give DATA=folder, .npz "
             f"or .csv with labels, or train it"
         )
-    return Labelled(reference.x, reference.labels)
+    return Labelled(reference.x, reference.labels, reference.recordings)
 
 
-def _accuracies(plan: Plan, tested: _Tested | None, found: IntArray) -> dict[str, Metric]:
-    """Test accuracy of every stage, of the simulation on the samples that it ran; none for a model
-    without data."""
+def _scores(plan: Plan, tested: _Tested | None, found: IntArray) -> dict[str, Metric]:
+    """Every stage's accuracy, or AUC, on the test split; of the simulation on the samples that it
+    ran, but no AUC of a part of them. None for a model without data."""
     trained = plan.trained
-    if trained is None or tested is None or trained.float_accuracy is None:
+    if trained is None or tested is None or tested.reference.labels is None:
         return {}
-    labels, host = tested.reference.labels, plan.host
-    assert labels is not None
-    hits = round(trained.float_accuracy * trained.test_samples)
-    ran = labels[:SAMPLES]
-    return {
-        "float": _share("float", hits, trained.test_samples),
-        "quantized": _accuracy("quantized", tested.reference.y, labels),
-        "integer": _accuracy("integer", host.scores(tested.outputs), labels),
-        "simulation": _accuracy("simulation", host.scores(found[: len(ran)]), ran, len(labels)),
+    host, reference = plan.host, tested.reference
+    truth = Labelled(reference.x, tested.reference.labels, reference.recordings)
+    scores = {
+        "float": _twin_score(trained),
+        "quantized": _score(host, "quantized", tested.codes, reference.y, truth),
+        "integer": _score(host, "integer", tested.codes, host.scores(tested.outputs), truth),
     }
+    count = min(SAMPLES, len(truth.y))
+    if count < len(truth.y) and host.reconstructs:
+        return scores
+    ran = Labelled(truth.x[:count], truth.y[:count], truth.recordings)
+    real = host.scores(found[:count])
+    simulated = _score(host, "simulation", tested.codes[:count], real, ran, len(truth.y))
+    return {**scores, "simulation": simulated}
 
 
-def _training_warnings(plan: Plan, accuracy: dict[str, Metric]) -> list[str]:
-    """Says where there was no training, or quantization cost much of the network's accuracy."""
+def _twin_score(trained: TrainResult) -> Metric:
+    if trained.float_roc is not None:
+        return trained.float_roc.metric("float")
+    assert trained.float_accuracy is not None  # it has labels
+    hits = round(trained.float_accuracy * trained.test_samples)
+    return _share("float", hits, trained.test_samples)
+
+
+def _score(
+    host: Host,
+    stage: str,
+    codes: IntArray,
+    real: NDArray[np.float64],
+    truth: Labelled,
+    of: int | None = None,
+) -> Metric:
+    """How good the outputs `real` of the input codes are."""
+    if not host.reconstructs:
+        return _accuracy(stage, real, truth.y, of)
+    alone = np.arange(len(truth.y)) if truth.recordings is None else truth.recordings
+    return Roc.of_parts(host.differences(codes, real), truth.y, alone).metric(stage)
+
+
+def _training_warnings(plan: Plan, scores: dict[str, Metric]) -> list[str]:
+    """Says where there was no training, quantization cost much, or a stage is not rated."""
     if plan.recipe is not None and plan.recipe.untrained:
         return ["untrained: seeded random weights and inputs, there is no accuracy"]
-    if not accuracy:
+    if not scores:
         return []
-    lost = accuracy["float"].value - accuracy["quantized"].value
-    if lost <= LOST:
-        return []
-    return [
-        f"quantization cost {100 * lost:.1f} points of accuracy; use more bits, more epochs, or a "
-        f"smaller learning_rate"
-    ]
+    found = [] if "simulation" in scores else [NOT_RATED]
+    lost = scores["float"].value - scores["quantized"].value
+    if lost > LOST:
+        cost = (
+            f"{lost:.2f} of {NAME}"
+            if plan.host.reconstructs
+            else (f"{100 * lost:.1f} points of accuracy")
+        )
+        found.append(
+            f"quantization cost {cost}; use more bits, more epochs, or a smaller learning_rate"
+        )
+    return found
 
 
 def _accuracy(

@@ -17,6 +17,8 @@ def make_host(head: HostInput, tail: HostOutput) -> Host:
     constants: dict[str, Any] = {}
     if head.front_end is not None:
         constants["features"] = head.front_end.to_json()
+    if tail.reconstructs:
+        constants["reconstructs"] = True
     return Host(
         {
             **constants,

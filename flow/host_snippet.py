@@ -4,6 +4,7 @@
     host = Host.load("host.json")
     codes = host.quantize(x)        # float inputs (n, ...) to the integer codes the device takes
     y = host.dequantize(outputs)    # the device's integers (n, ...) to real numbers
+    e = host.errors(codes, outputs) # of a network that gives its input again: how far it is off
 
 Quantization is in float32 and rounds as the trained model does; the constants are in host.json.
 A copy of this file lies in every artifact.
@@ -85,6 +86,30 @@ class Host:
         for name in part["functions"]:
             real = _FUNCTIONS[name](real)
         return real
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the network's outputs are its inputs again."""
+        return bool(self.constants.get("reconstructs", False))
+
+    def errors(self, codes: NDArray[Any], outputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Mean squared difference (n,) of what the outputs and the input codes (n, *shape) stand
+        for: of a recording its mean over all n is the score by which anomalies are told.
+
+        Raises:
+            ValueError: the network's outputs are not its inputs again.
+        """
+        return self.differences(codes, self.scores(outputs))
+
+    def differences(self, codes: NDArray[Any], real: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Like `errors`, of real outputs."""
+        if not self.reconstructs:
+            raise ValueError("this network's outputs are not its inputs again")
+        part = self.constants["input"]
+        given = (np.asarray(codes) - part["zero_point"]) * float(part["scale"])
+        squares = (real.reshape(len(real), -1) - given.reshape(len(given), -1)) ** 2
+        found: NDArray[np.float64] = squares.mean(axis=1)
+        return found
 
     def scores(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Like `dequantize`, before the host functions: what an argmax is taken of."""

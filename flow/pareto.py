@@ -100,6 +100,8 @@ def search(
     """
     if given.model not in MODELS:
         raise unknown_name("model", given.model, MODELS)
+    if MODELS[given.model]().reconstructs:
+        raise UsageError(f"{given.model} has no classes: bits are chosen by accuracy only")
     if not 1 <= given.seeds <= 100:
         raise UsageError(f"--seeds must be from 1 to 100, not {given.seeds}")
     packages.require("matplotlib")

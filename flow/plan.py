@@ -111,7 +111,6 @@ class Source:
             raise UsageError(
                 f"DATA={self.request.data}: untrained=true takes no data; leave it out"
             )
-        recipe.require_classes()
         return load(recipe.data, recipe.input_shape, self.request.data, recipe.front_end)
 
     @cached_property
@@ -146,9 +145,11 @@ class Source:
     def imported(self) -> Imported:
         """The integer graph with the host's parts."""
         imported = import_qonnx(self.file, self.name, self.quantizer)
-        if self.recipe is None or self.recipe.front_end is None:
+        if self.recipe is None:
             return imported
-        return replace(imported, head=replace(imported.head, front_end=self.recipe.front_end))
+        head = replace(imported.head, front_end=self.recipe.front_end)
+        tail = replace(imported.tail, reconstructs=self.recipe.reconstructs)
+        return replace(imported, head=head, tail=tail)
 
     @cached_property
     def host(self) -> Host:

@@ -33,9 +33,10 @@ class Bar:
 
     def show(self, progress: Progress) -> None:
         """One more epoch is over."""
+        share = progress.accuracy
+        rated = f"{progress.validation_loss:.4f}" if share is None else f"{100 * share:.1f} %"
         figures = (
-            f"loss {progress.loss:.4f}  validation {100 * progress.accuracy:.1f} %  "
-            f"{progress.seconds_left:.0f} s left"
+            f"loss {progress.loss:.4f}  validation {rated}  {progress.seconds_left:.0f} s left"
         )
         name = f"training {progress.phase.value}"
         if not self._console.is_terminal:

@@ -32,10 +32,12 @@ _DAMAGED = (
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Samples x (n, ...) and labels y (n,)."""
+    """Samples x (n, ...) and labels y (n,). `recordings` (n,) numbers what samples are parts of;
+    None where each stands for itself."""
 
     x: NDArray[Any]
     y: NDArray[np.int64]
+    recordings: NDArray[np.int64] | None = None
 
 
 def read_array(path: Path) -> NDArray[Any]:

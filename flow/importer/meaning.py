@@ -69,13 +69,15 @@ class HostInput:
 @dataclass(frozen=True)
 class HostOutput:
     """What the output's codes mean: real = clip(scale*code + offset, low, high) per channel (one
-    entry, or one per channel), then `functions` in order."""
+    entry, or one per channel), then `functions` in order. With `reconstructs` they are the input
+    again."""
 
     scale: Rationals
     offset: Rationals
     low: Fraction | None
     high: Fraction | None
     functions: tuple[HostFunction, ...]
+    reconstructs: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from flow.artifact import replace_bytes
 from flow.qat.result import METHOD, Epoch, Phase
 
 CHECKPOINT = "checkpoint.pt"
+VERSION = (METHOD, 1)  # the second one is that of the file's form
 
 Weights = dict[str, Tensor]
 
@@ -27,15 +28,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Best:
-    """The weights to keep of a phase: the best on the validation split so far."""
+    """The weights to keep of a phase: the best on the validation split so far. `merit` is their
+    accuracy there, without classes the loss with its sign changed."""
 
     epoch: int
-    accuracy: float
+    merit: float
     weights: Weights
 
     def or_better(self, other: Best | None) -> Best:
         """These weights or the earlier `other` ones; of equals these, as they learned longer."""
-        if other is None or self.accuracy >= other.accuracy:
+        if other is None or self.merit >= other.merit:
             return self
         return other
 
@@ -100,7 +102,7 @@ def save(checkpoint: Checkpoint, identity: str, folder: Path) -> None:
     """
     plain = {
         "identity": identity,
-        "method": METHOD,
+        "version": VERSION,
         "phase": checkpoint.phase.value,
         "epoch": checkpoint.epoch,
         "model": checkpoint.model,
@@ -108,7 +110,7 @@ def save(checkpoint: Checkpoint, identity: str, folder: Path) -> None:
         "scheduler": checkpoint.scheduler,
         "shuffle": checkpoint.shuffle,
         "torch_rng": checkpoint.torch_rng,
-        "best": vars(checkpoint.best),
+        "best": [checkpoint.best.epoch, checkpoint.best.merit, checkpoint.best.weights],
         "twin": checkpoint.twin,
         "history": [{**vars(row), "phase": row.phase.value} for row in checkpoint.history],
         "seconds": checkpoint.seconds,
@@ -131,7 +133,7 @@ def load(identity: str, folder: Path) -> Checkpoint | None:
         if damaged is not None:
             raise ValueError(f"checksum of {damaged} is wrong")
         plain = torch.load(path, map_location="cpu", weights_only=True)
-        if (plain["identity"], plain["method"]) != (identity, METHOD):
+        if (plain["identity"], plain.get("version")) != (identity, VERSION):
             _log.warning("%s belongs to another recipe, data or version: starting over", path)
             return None
         return _from_plain(plain)
@@ -159,7 +161,7 @@ def _from_plain(plain: dict[str, Any]) -> Checkpoint:
         scheduler=dict(plain["scheduler"]),
         shuffle=plain["shuffle"],
         torch_rng=plain["torch_rng"],
-        best=Best(**plain["best"]),
+        best=Best(*plain["best"]),
         twin=plain["twin"],
         history=tuple(Epoch(**{**row, "phase": Phase(row["phase"])}) for row in plain["history"]),
         seconds=float(plain["seconds"]),

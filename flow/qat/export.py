@@ -33,7 +33,8 @@ def export(network: Network, recipe: Recipe, split: Split, folder: Path) -> Path
     The model's input is `x` (1, *input_shape) float32, its output `y` (1, classes) float32; the
     batch is 1 because QONNX's executor refuses a symbolic one (its ChangeBatchSize sets another).
     The same weights give the same bytes. The reference holds the test split: `x`
-    (n, *input_shape) float32, `labels` (n,) int64 unless the recipe is untrained, and `y`
+    (n, *input_shape) float32, `labels` and, where there are such, `recordings` (n,) int64 unless
+    the recipe is untrained, and `y`
     (n, classes) float64, the outputs of the float32 constants of the file evaluated in float64,
     behind input codes rounded in float32.
 
@@ -151,5 +152,7 @@ def _reference(fixed: Network, recipe: Recipe, split: Split) -> bytes:
     arrays = {"x": split.test_x, "y": torch.cat(outputs).numpy()}
     if not recipe.untrained:
         arrays["labels"] = split.test_y
+        if split.recordings is not None:
+            arrays["recordings"] = split.recordings
     np.savez_compressed(content, **arrays)
     return content.getvalue()

@@ -6,6 +6,7 @@ Brevitas builds its modules anew whenever a state is loaded.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ from flow.qat.rules import ACT_WIDTH, WEIGHT_WIDTH, RuleRound, RuleSign, fixed_d
 
 # Where all rules but STE first clip what becomes one bit, in standard deviations.
 FIRST_BOUND = 3.0
+MOST_VALUES = 1 << 25  # of inputs over which a scale is searched, which takes some copies of them
 
 _WEIGHT_QUANT = {
     (Scale.PO2, Granularity.TENSOR): Int8WeightPerTensorFixedPoint,
@@ -300,7 +302,8 @@ def activation(numbers: Numbers, y: Tensor, rectified: bool = True) -> nn.Module
 
 
 def input_quantizer(numbers: Numbers, x: Tensor) -> nn.Module:
-    """The quantizer of a network's input x (n, ...); an unsigned one clips no sample."""
+    """The quantizer of a network's input x (n, ...); an unsigned one clips no sample. The scale of
+    a signed one is the best for samples that are spread over x, where that is very large."""
     limits = Range(numbers.bits, numbers.signed)
     settings: dict[str, Any] = {}
     if numbers.format is Format.ASYMMETRIC:
@@ -308,8 +311,11 @@ def input_quantizer(numbers: Numbers, x: Tensor) -> nn.Module:
         settings = {"zero_point_impl": SetZeroPoint, "set_zero_point": zero}
     else:
         # Standardized features have long tails: clipping the far ends costs less than coarse steps.
-        pick = activation_scale if numbers.signed else input_scale
-        step = pick(x, limits, numbers.scale)
+        if numbers.signed:
+            some = x[:: math.ceil(x.numel() / MOST_VALUES)]
+            step = activation_scale(some, limits, numbers.scale)
+        else:
+            step = input_scale(x, limits, numbers.scale)
     module: nn.Module = QuantIdentity(
         act_quant=_ACT_QUANT[numbers.scale, numbers.signed],
         bit_width=numbers.bits,

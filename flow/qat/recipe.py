@@ -101,7 +101,7 @@ Quantized = (
     Dense | Conv | Depthwise | Add | GlobalPool
 )  # their outputs get a quantizer of their own
 
-UNLABELLED = ("machines",)  # data sets without classes (ToyADMOS, DCASE 2020 task 2)
+UNLABELLED = ("machines",)  # data sets without classes: networks learn to give their inputs again
 INPUT = "input"  # what a layer's source is called that takes the network's input
 
 
@@ -219,6 +219,11 @@ class Recipe:
                     f"model {self.name}: its front end makes inputs of {made[0]} frames of "
                     f"{made[1]} numbers, which are not those of shape {self.input_shape}"
                 )
+        if self.reconstructs and self.summary()[-1].output_shape != self.input_shape:
+            raise UsageError(
+                f"model {self.name}: its outputs must be of its input's shape {self.input_shape}, "
+                f"as the data set {self.data!r} has no classes"
+            )
         weighted = {layer.name for layer in self.layers if isinstance(layer, Weighted)}
         quantized = {layer.name for layer in self.layers if isinstance(layer, Quantized)}
         for layer, field, value in self.overrides:
@@ -302,17 +307,9 @@ class Recipe:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the outputs are the inputs again, not scores of classes."""
+        """Whether the outputs are the inputs again, not scores of classes: such a network is
+        trained by their mean squared difference, and rated by the area under the ROC curve."""
         return self.data in UNLABELLED
-
-    def require_classes(self) -> None:
-        """Raises UsageError where there are none: then nothing here trains or rates the model."""
-        if self.reconstructs:
-            raise UsageError(
-                f"model {self.name} gives its input again and has no classes: training and "
-                f"accuracy are for classes only. To see the hardware alone, build it with "
-                f'seeded random weights: OPTS="untrained=true"; `make run` gives its outputs'
-            )
 
     def keeps_norm(self, layer: str) -> bool:
         """Whether a layer's BatchNorm stays itself instead of going into weights and bias.

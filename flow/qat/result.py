@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flow.artifact import replace_bytes
 from flow.qat.recipe import Recipe
+from flow.roc import Roc
 
 TRAINING = "training.json"
 MODEL = "model.onnx"
@@ -40,25 +41,28 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """One epoch is over: mean training loss, validation accuracy (0 to 1), seconds left overall."""
+    """One epoch is over: mean losses, validation accuracy (0 to 1; None without classes), seconds
+    left overall."""
 
     phase: Phase
     epoch: int
     epochs: int
     loss: float
-    accuracy: float
+    validation_loss: float
+    accuracy: float | None
     seconds_left: float
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history; losses are mean cross-entropies, `accuracy` is of validation."""
+    """One row of the history; losses are mean cross-entropies, without classes mean squared errors;
+    `accuracy` is of validation, None without classes."""
 
     phase: Phase
     epoch: int
     loss: float
     validation_loss: float
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class TrainResult:
     """A finished training; accuracies (0 to 1) are measured on the test split.
 
     `float_accuracy` is the float twin's, `accuracy` that of the reference outputs; both are None
-    for a network that was only initialised. `best_epoch` is the epoch of the quantized phase whose
+    for a network that was only initialised, or has no classes: of such a one `float_roc` is the
+    float twin's area under the ROC curve. `best_epoch` is the epoch of the quantized phase whose
     weights were kept, 0 for the initial ones. `seconds` is the time spent training, over all
     interrupted runs, the float twin's included where it was there already. `data` is the sha256 of
     the samples and labels. `twin_errors` are over the first `twin_samples` test samples; none for a
@@ -113,6 +118,7 @@ class TrainResult:
     twin_samples: int
     history: tuple[Epoch, ...]
     versions: tuple[tuple[str, str], ...]
+    float_roc: Roc | None = None
 
     @property
     def bops(self) -> int:
@@ -133,18 +139,19 @@ class TrainResult:
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The test split: x (n, *input_shape) float32, the float64 outputs y (n, classes), and labels
-    (n,), None for a network that was not trained."""
+    (n,), None for a network that was not trained; `recordings` as in `Split`."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float64]
     labels: NDArray[np.int64] | None
+    recordings: NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """From the file that training wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            labels = arrays["labels"] if "labels" in arrays else None
-            return cls(arrays["x"], arrays["y"], labels)
+            marks = [arrays[name] if name in arrays else None for name in ("labels", "recordings")]
+            return cls(arrays["x"], arrays["y"], *marks)
 
 
 def finished(recipe: Recipe, folder: Path, data: str | None = None) -> TrainResult | None:
@@ -184,6 +191,7 @@ def write_result(result: TrainResult) -> None:
     """
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     del fields["folder"]
+    fields["float_roc"] = result.float_roc and dataclasses.asdict(result.float_roc)
     fields["method"] = METHOD
     fields["history"] = [
         {**dataclasses.asdict(row), "phase": row.phase.value} for row in result.history
@@ -228,16 +236,23 @@ def _from_json(folder: Path, fields: dict[str, Any]) -> TrainResult:
                 epoch=int(row["epoch"]),
                 loss=float(row["loss"]),
                 validation_loss=float(row["validation_loss"]),
-                accuracy=float(row["accuracy"]),
+                accuracy=_share(row["accuracy"]),
             )
             for row in fields["history"]
         ),
         versions=tuple((str(k), str(v)) for k, v in fields["versions"].items()),
+        float_roc=_roc(fields.get("float_roc")),
     )
 
 
 def _share(value: float | None) -> float | None:
     return None if value is None else float(value)
+
+
+def _roc(row: dict[str, Any] | None) -> Roc | None:
+    if row is None:
+        return None
+    return Roc(float(row["area"]), int(row["normal"]), int(row["anomalous"]))
 
 
 def _sha256(path: Path) -> str:

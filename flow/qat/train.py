@@ -33,10 +33,10 @@ from flow.qat.checkpoint import Best, Checkpoint, Saver, Weights
 from flow.qat.data import Split
 from flow.qat.export import CHUNK, export
 from flow.qat.formats import Format
-from flow.qat.modules import Standardize
+from flow.qat.modules import Standardize, plain
 from flow.qat.network import Network, float_network, frozen, quantized_network
 from flow.qat.quantizers import quietly
-from flow.qat.recipe import Recipe
+from flow.qat.recipe import INPUT, Recipe
 from flow.qat.result import (
     REFERENCE,
     TRAINING,
@@ -50,6 +50,7 @@ from flow.qat.result import (
     write_result,
 )
 from flow.qat.twin import SAMPLES, twin_errors
+from flow.roc import Roc
 
 __all__ = ["Phase", "Progress", "TrainResult", "train"]
 
@@ -88,8 +89,6 @@ def train(
     done = finished(recipe, folder, None if split is None else split.digest())
     if done is not None:
         return done
-    if not recipe.untrained:
-        recipe.require_classes()
     if recipe.untrained:
         split = _random_split(recipe)
     elif split is None:
@@ -135,6 +134,11 @@ def _task(recipe: Recipe, split: Split) -> _Task:
     if recipe.augment > 0 and split.image_shape is None and not recipe.untrained:
         raise UsageError(
             f"option augment: the samples of data set {recipe.data!r} are not images; set it to 0"
+        )
+    if recipe.reconstructs and not recipe.untrained and split.recordings is None:
+        raise UsageError(
+            f"data set {recipe.data!r}: its split must say which recordings its test samples are "
+            f"parts of"
         )
     if split.held_out is None:
         fit, validation = train_test_split(
@@ -209,7 +213,7 @@ class _Run:
         else:
             network, best_epoch = self._trained()
         export(network, recipe, self.task.split, self.folder)
-        trained = not recipe.untrained
+        labelled = not recipe.untrained and not recipe.reconstructs
         compared = self.task.test[0][: recipe.at_once(SAMPLES)]
         result = TrainResult(
             folder=self.folder,
@@ -217,8 +221,8 @@ class _Run:
             digest=recipe.digest(),
             data=self.data,
             seed=recipe.seed,
-            float_accuracy=self._evaluate(self.twin, self.task.test)[1] if trained else None,
-            accuracy=_exported_accuracy(self.folder) if trained else None,
+            float_accuracy=self._evaluate(self.twin, self.task.test)[1] if labelled else None,
+            accuracy=_exported_accuracy(self.folder) if labelled else None,
             test_samples=len(self.task.test[1]),
             best_epoch=best_epoch,
             seconds=self._seconds(),
@@ -227,6 +231,7 @@ class _Run:
             twin_samples=len(compared),
             history=self.history,
             versions=_versions(),
+            float_roc=None if recipe.untrained or labelled else self._twin_roc(),
         )
         write_result(result)
         return result
@@ -306,8 +311,9 @@ class _Run:
                 _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
                 weights = copy.deepcopy(network.state_dict())
                 _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
-                # While bit widths still fall, accuracy alone would keep the dearest network.
-                best = Best(epoch, accuracy, weights).or_better(None if moving else best)
+                # While bit widths still fall, merit alone would keep the dearest network.
+                merit = -validation_loss if accuracy is None else accuracy
+                best = Best(epoch, merit, weights).or_better(None if moving else best)
                 self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
                 state = Checkpoint(
                     phase=phase,
@@ -330,7 +336,9 @@ class _Run:
                     left = pace * (epochs - epoch)
                     if phase is Phase.FLOAT:
                         left += pace * QUANTIZED_COST * self.recipe.epochs
-                    self.progress(Progress(phase, epoch, epochs, loss, accuracy, left))
+                    self.progress(
+                        Progress(phase, epoch, epochs, loss, validation_loss, accuracy, left)
+                    )
         assert best is not None  # a recipe has at least one epoch in each phase
         return best
 
@@ -364,10 +372,16 @@ class _Run:
     def _loss(self, phase: Phase, network: Network, x: Tensor, y: Tensor) -> Tensor:
         weight = self.recipe.bops_weight
         if phase is Phase.FLOAT or weight == 0:
-            return nn.functional.cross_entropy(network(x), y)
+            return self._error(network.values(x), y)
         meter = Meter(self.recipe)
-        *_, output = network.values(x, meter.see).values()
-        return nn.functional.cross_entropy(output, y) + weight * meter.share()
+        return self._error(network.values(x, meter.see), y) + weight * meter.share()
+
+    def _error(self, values: dict[str, Any], y: Tensor) -> Tensor:
+        """What training makes small, of a network's `values`."""
+        *_, output = values.values()
+        if self.recipe.reconstructs:
+            return nn.functional.mse_loss(output, plain(values[INPUT]))
+        return nn.functional.cross_entropy(output, y)
 
     def _bits_move(self, phase: Phase, epoch: int, network: Network) -> bool:
         """Whether bit widths are learned in this epoch: they are in the phase's first half."""
@@ -395,7 +409,7 @@ class _Run:
 
         def loss(number: int) -> Tensor:
             rows = batches[number % len(batches)]
-            return nn.functional.cross_entropy(network(x[rows]), y[rows])
+            return self._error(network.values(x[rows]), y[rows])
 
         hessian.set_deltas(network, loss, generator)
 
@@ -403,15 +417,36 @@ class _Run:
         # BatchNorm cannot learn from one sample; shuffling leaves out another one each time.
         return [rows for rows in torch.split(order, self.recipe.batch_size) if len(rows) > 1]
 
-    def _evaluate(self, network: Network, samples: tuple[Tensor, Tensor]) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy (0 to 1) in eval mode."""
+    def _evaluate(
+        self, network: Network, samples: tuple[Tensor, Tensor]
+    ) -> tuple[float, float | None]:
+        """Mean loss and, of classes, accuracy (0 to 1) in eval mode."""
         x, y = samples
+        if self.recipe.reconstructs:
+            return self._squares(network, x).mean().item(), None
         network.eval()
         with torch.no_grad():
             parts = torch.split(x, self.recipe.at_once(CHUNK))
             output = torch.cat([network(part) for part in parts])
             loss = nn.functional.cross_entropy(output, y).item()
         return loss, float((output.argmax(1) == y).double().mean())
+
+    def _squares(self, network: Network, x: Tensor) -> Tensor:
+        """Mean squared difference (n,) float64 of each sample's output and input, in eval mode."""
+        network.eval()
+        found = []
+        with torch.no_grad():
+            for part in torch.split(x, self.recipe.at_once(CHUNK)):
+                values = network.values(part)
+                *_, output = values.values()
+                found.append((output - plain(values[INPUT])).double().square().mean(1))
+        return torch.cat(found)
+
+    def _twin_roc(self) -> Roc:
+        recordings = self.task.split.recordings
+        assert recordings is not None  # the task was refused without
+        x, y = self.task.test
+        return Roc.of_parts(self._squares(self.twin, x).numpy(), y.numpy(), recordings)
 
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.started

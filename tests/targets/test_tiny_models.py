@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from flow import driver, vectors
-from flow.driver import check_model, compile_model, run_artifact
+from flow.driver import compile_model, run_artifact
 from flow.errors import UsageError
 from flow.features_snippet import FrontEnd
 from flow.graph import Graph
@@ -76,16 +76,6 @@ def test_untrained_networks_are_exact(
     assert not report.accuracy
     assert any("untrained" in warning for warning in report.warnings)
     check_shape(tmp_path / "out", report)
-
-
-def test_an_autoencoder_is_neither_trained_nor_rated(tmp_path: Path) -> None:
-    for options, data in (({}, None), ({}, tmp_path), ({"seed": "1"}, None)):
-        request = Request("ad_autoencoder", "tflite", options, None, tmp_path / "runs", data)
-        with pytest.raises(UsageError, match=r"no classes.*untrained=true"):
-            compile_model(request, Events())
-    request = Request("ad_autoencoder", "tflite", {"untrained": "true"}, None, tmp_path / "runs")
-    with pytest.raises(UsageError, match="no classes"):
-        check_model(request, tmp_path, Events())
 
 
 @pytest.fixture(scope="module")
