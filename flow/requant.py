@@ -55,22 +55,23 @@ class Rounding(Enum):
             return sign * floor(magnitude + HALF)
         return sign * ceil(magnitude - HALF)
 
-    def boundary(self, k: int) -> tuple[int, bool]:
-        """Where the rounded value first reaches k: (2*b, inclusive), so that rounding gives at
+    def boundaries(self, k: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Where the rounded value first reaches each k: (2*b, inclusive), so that rounding gives at
         least k exactly for x >= b if inclusive, else for x > b."""
+        every, above = np.ones(k.shape, dtype=bool), k > 0
         if self is Rounding.HALF_EVEN:
             return 2 * k - 1, k % 2 == 0
         if self is Rounding.FLOOR:
-            return 2 * k, True
+            return 2 * k, every
         if self is Rounding.CEIL:
-            return 2 * k - 2, False
+            return 2 * k - 2, ~every
         if self is Rounding.TO_ZERO:
-            return (2 * k, True) if k > 0 else (2 * k - 2, False)
+            return np.where(above, 2 * k, 2 * k - 2), above
         if self is Rounding.FROM_ZERO:
-            return (2 * k - 2, False) if k > 0 else (2 * k, True)
+            return np.where(above, 2 * k - 2, 2 * k), ~above
         if self is Rounding.HALF_FROM_ZERO:
-            return 2 * k - 1, k > 0
-        return 2 * k - 1, k <= 0
+            return 2 * k - 1, above
+        return 2 * k - 1, ~above
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ class Rule:
             raise ValueError(f"{last - first} codes are reachable, at most {MAX_STEPS} can be kept")
         cuts = self._cuts(range(first + 1, last + 1))
         low, high = (-acc_high, -acc_low) if falling else (acc_low, acc_high)
-        return Steps(falling, first, np.array(cuts, dtype=np.int64), low, high, self.low, self.high)
+        return Steps(falling, first, cuts, low, high, self.low, self.high)
 
-    def _cuts(self, codes: range) -> list[int]:
+    def _cuts(self, codes: range) -> IntArray:
         """For each code k the smallest accumulator (negated for a falling scale) whose code is at
         least k: where acc*|scale| + shift reaches or passes the rounding's boundary."""
         below = 0 if self.zero_inside else self.zero_point
@@ -130,12 +131,13 @@ class Rule:
         unit = shift.denominator * scale.denominator
         start = 2 * shift.numerator * scale.denominator
         divisor = 2 * shift.denominator * scale.numerator
-        cuts = []
-        for k in codes:
-            doubled, inclusive = self.rounding.boundary(k - below)
-            place = doubled * unit - start
-            cuts.append(-(-place // divisor) if inclusive else place // divisor + 1)
-        return cuts
+        doubled, inclusive = self.rounding.boundaries(np.arange(codes.start, codes.stop) - below)
+        largest = max(abs(int(doubled[0])), abs(int(doubled[-1]))) if len(doubled) else 0
+        if largest * unit + abs(start) + divisor >= 1 << 62:
+            doubled = doubled.astype(object)  # Python's own whole numbers
+        place = doubled * unit - start
+        cuts: IntArray = np.where(inclusive, -(-place // divisor), place // divisor + 1)
+        return cuts.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
