@@ -1,14 +1,12 @@
-"""How the runtimes' kernels requantize, and the multipliers and offsets that make them exact.
+"""How the runtimes' kernels requantize.
 
-A kernel makes an int32 accumulator into a code by a multiplier that the runtime computes from the
-scales of input, weights and output. `fit` searches the weights' scale (a float32) and an integer in
-the bias so that the kernel has the wanted steps over every reachable accumulator. A kernel is
-monotone, so two evaluations at every step prove it: the code at the step, and the one before.
+A kernel makes an integer accumulator into a code by a multiplier that the runtime computes from the
+scales of input, weights and output. What each really does is measured by
+`tests/targets/test_tflite_kernels.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,28 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.ops import IntArray
-from flow.requant import Steps
 
 MAX_ACCUMULATOR = (1 << 31) - 1
-_LEAST, _GREATEST = 2.0**-31, 255.0  # multipliers that XNNPACK takes: from 2**-32, below 256
-_ULPS = np.array(sorted(range(-64, 65), key=abs))
-_WIDE = np.geomspace(2.0**-17, 2.0**-8, 40)  # relative changes of the scale, for few steps
-_FEASIBLE = 1.5  # accumulators of slack before a candidate is not even tried: float32 rounding
+MAX_WIDE_ACCUMULATOR = (1 << 47) - 1
 
 
 class Arithmetic(Enum):
     """XNNPACK: rint(float32(acc) * float32(m)), ties to even. RUY, in the convolutions and dense
-    layers of tflite-runtime: a 31-bit multiplier and two roundings, ties up. GEMMLOWP, in its
-    depthwise convolutions and products of activations: the second rounding's ties away from 0."""
+    layers of tflite-runtime, and in those of 16-bit activations with an int32 bias: a 31-bit
+    multiplier and two roundings, ties up. GEMMLOWP, in its depthwise convolutions and products of
+    activations: the second rounding's ties away from 0. With 16-bit activations and an int64 bias,
+    REDUCED: a multiplier of 15 bits and one rounding, ties up; FLOAT64, in LiteRT's dense layers:
+    round(float64(acc) * m), ties away from 0."""
 
     XNNPACK = "XNNPACK"
     RUY = "ruy"
     GEMMLOWP = "gemmlowp"
+    REDUCED = "int16x8"
+    FLOAT64 = "float64"
 
     @property
-    def elementwise(self) -> Arithmetic:
-        """What the same runtime does in a depthwise convolution or a product of activations."""
-        return Arithmetic.GEMMLOWP if self is Arithmetic.RUY else self
+    def shown(self) -> str:
+        """The multiplier in words."""
+        return f"{_MULTIPLIERS[self.value]} multiplier ({self.value})"
 
     def multiplier(self, s_in: float, s_w: NDArray[np.float32], s_out: float) -> NDArray[Any]:
         """The real multiplier that the runtime makes of the three scales (float32, or float64)."""
@@ -53,8 +52,16 @@ class Arithmetic(Enum):
         if self is Arithmetic.XNNPACK:
             found: IntArray = np.rint(acc.astype(np.float32) * multiplier).astype(np.int64)
             return found
-        fraction, exponent = np.frexp(multiplier)
-        q = np.rint(fraction * 2.0**31).astype(np.int64)
+        if self is Arithmetic.FLOAT64:
+            real = acc.astype(np.float64) * multiplier
+            whole = np.floor(np.abs(real))
+            nearest: IntArray = (whole + (np.abs(real) - whole >= 0.5)).astype(np.int64)
+            return np.where(real < 0, -nearest, nearest)
+        q, exponent = _quantized(multiplier)
+        if self is Arithmetic.REDUCED:
+            half = np.int64(1) << (14 - exponent)
+            once: IntArray = ((acc * _reduced(q) + half) >> (15 - exponent)).astype(np.int64)
+            return once
         left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
         product, half = (acc << left) * q, (np.int64(1) << right) >> 1
         if self is Arithmetic.RUY:
@@ -64,30 +71,58 @@ class Arithmetic(Enum):
         away: IntArray = np.sign(product) * ((high + half) >> right)
         return away
 
+    def line(self, multiplier: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(slope, lead): before its last rounding, to the nearest, the kernel is (acc + lead) *
+        slope; as near as that says nothing for XNNPACK and GEMMLOWP."""
+        if self in (Arithmetic.XNNPACK, Arithmetic.GEMMLOWP, Arithmetic.FLOAT64):
+            return multiplier.astype(np.float64), np.zeros(multiplier.shape)
+        q, exponent = _quantized(multiplier)
+        if self is Arithmetic.REDUCED:
+            return np.ldexp(_reduced(q).astype(np.float64), exponent - 15), np.zeros(q.shape)
+        # The first rounding, to a whole number, lets every sum be half of one more.
+        lead = np.where(exponent < 0, 2.0**30 / np.maximum(q, 1), 0.0)
+        return np.ldexp(q.astype(np.float64), exponent - 31), lead
+
+    @property
+    def straight(self) -> bool:
+        """Whether `line` is all of it, so that it says which offsets do."""
+        return self not in (Arithmetic.XNNPACK, Arithmetic.GEMMLOWP)
+
     def reach(self, multiplier: NDArray[Any]) -> IntArray:
-        """The greatest accumulator that the kernel takes: all but XNNPACK shift it left in 32 bits
-        first."""
+        """The greatest accumulator that the kernel takes: RUY and GEMMLOWP shift it left in 32 bits
+        first, REDUCED and FLOAT64 have 47 bits for it and 32 for the code before its clamp."""
         if self is Arithmetic.XNNPACK:
             return np.full(multiplier.shape, MAX_ACCUMULATOR)
+        if self in (Arithmetic.REDUCED, Arithmetic.FLOAT64):
+            codes = np.floor(MAX_ACCUMULATOR / (2 * multiplier.astype(np.float64)))
+            wide: IntArray = np.minimum(codes, MAX_WIDE_ACCUMULATOR).astype(np.int64)
+            return wide
         left = np.maximum(np.frexp(multiplier)[1], 0)
         reached: IntArray = np.int64(MAX_ACCUMULATOR) >> left
         return reached
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """One channel's kernel: code = base + rounded((argument*gain + offset) * multiplier), where the
-    argument is the accumulator, negated if falling. `missed` accumulators next to a step get
-    another code than wanted; none: proven."""
+_MULTIPLIERS = {
+    "XNNPACK": "float32",
+    "ruy": "31-bit",
+    "gemmlowp": "31-bit",
+    "int16x8": "15-bit",
+    "float64": "float64",
+}
 
-    weight_scale: np.float32
-    gain: int
-    offset: int
-    missed: int
 
-    @property
-    def proven(self) -> bool:
-        return not self.missed
+def _quantized(multiplier: NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """(q, e): the multiplier as q * 2**(e - 31), q of 31 bits."""
+    fraction, exponent = np.frexp(multiplier)
+    q = np.rint(fraction * 2.0**31).astype(np.int64)
+    full = q == 1 << 31  # next below a power of two
+    narrow: IntArray = np.where(full, q >> 1, q)
+    return narrow, exponent.astype(np.int64) + full
+
+
+def _reduced(q: IntArray) -> IntArray:
+    """A 31-bit multiplier in the 15 bits that are left of it beside a sum of 48."""
+    return np.minimum((q + (1 << 15)) >> 16, (1 << 15) - 1)
 
 
 @dataclass(frozen=True)
@@ -98,122 +133,8 @@ class Scales:
     s_in: float
     s_out: float
 
-
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """Conditions on the kernel's codes (relative to `base`): at least `floors` at `above`, at most
-    `tops` at `below` (arguments)."""
-
-    above: IntArray
-    floors: IntArray
-    below: IntArray
-    tops: IntArray
-
-    @classmethod
-    def of(cls, steps: Steps, base: int) -> _Wanted:
-        codes = np.arange(steps.first + 1, steps.last + 1, dtype=np.int64) - base
-        above, floors = [steps.cuts], [codes]
-        below, tops = [steps.cuts - 1], [codes - 1]
-        if steps.first > steps.floor:  # not held by the clamp
-            above.append(np.array([steps.low]))
-            floors.append(np.array([steps.first - base]))
-        if steps.last < steps.ceiling:
-            below.append(np.array([steps.high]))
-            tops.append(np.array([steps.last - base]))
-        joined = [np.concatenate(part).astype(np.int64) for part in (above, floors, below, tops)]
-        return cls(*joined)
-
-
-def fit(
-    steps: Steps, base: int, slope: float, scales: Scales, gains: tuple[int, ...], free: bool = True
-) -> Fitted:
-    """The first proven kernel, the nearest to the nominal one; where there is none, the one that
-    misses the fewest steps.
-
-    Args:
-        base: the code that the kernel's 0 stands for.
-        slope: codes per accumulator, nominally.
-        gains: whole factors that the channel's weights have room for, in order of preference.
-        free: whether there is a bias that takes an offset.
-    """
-    wanted = _Wanted.of(steps, base)
-    best: Fitted | None = None
-    for gain in gains:
-        if max(abs(steps.low), abs(steps.high)) * gain > MAX_ACCUMULATOR:
-            continue
-        for weight_scales in _candidates(slope / gain, scales):
-            found = _best(steps, wanted, gain, weight_scales, scales, free)
-            if best is None or found.missed < best.missed:
-                best = found
-            if best.proven:
-                return best
-    assert best is not None, "a gain of 1 always fits int32"
-    return best
-
-
-def begins(values: IntArray, steps: Steps, fitted: Fitted, scales: Scales) -> IntArray:
-    """The least argument of low..high at which the kernel gives at least each of the values, high+1
-    where it never does."""
-    factor = scales.arithmetic.multiplier(scales.s_in, fitted.weight_scale.reshape(1), scales.s_out)
-    low = np.full(values.shape, steps.low)
-    high = np.full(values.shape, steps.high + 1)  # the kernel is monotone: bisect
-    while (low < high).any():
-        middle = (low + high) // 2
-        sums = middle * fitted.gain + fitted.offset
-        reached = scales.arithmetic.rounded(sums, factor) >= values
-        high = np.where(reached, np.minimum(middle, high), high)
-        low = np.where(reached, low, np.minimum(middle + 1, high))
-    return low
-
-
-def _candidates(slope: float, scales: Scales) -> Iterator[NDArray[np.float32]]:
-    """The nominal weight scale, those a few ulps around it, and those further away."""
-    slope = min(max(slope, _LEAST), _GREATEST)
-    nominal = np.float32(slope * scales.s_out / scales.s_in)
-    yield nominal.reshape(1)
-    yield (nominal.reshape(1).view(np.int32) + _ULPS[1:].astype(np.int32)).view(np.float32)
-    changes = np.stack([_WIDE, -_WIDE], axis=1).reshape(-1)
-    yield (nominal * (1 + changes)).astype(np.float32)
-
-
-def _best(
-    steps: Steps,
-    wanted: _Wanted,
-    gain: int,
-    weight_scales: NDArray[np.float32],
-    scales: Scales,
-    free: bool,
-) -> Fitted:
-    multipliers = scales.arithmetic.multiplier(scales.s_in, weight_scales, scales.s_out)
-    real = multipliers.astype(np.float64)[:, None]
-    # Where (argument*gain + offset) * multiplier crosses floors - 1/2, and tops + 1/2.
-    least = ((wanted.floors - 0.5) / real - wanted.above * gain).max(axis=1, initial=-np.inf)
-    greatest = ((wanted.tops + 0.5) / real - wanted.below * gain).min(axis=1, initial=np.inf)
-    least = np.where(np.isinf(least), np.where(np.isinf(greatest), 0, greatest - gain), least)
-    greatest = np.where(np.isinf(greatest), least + gain, greatest)
-    tried = np.flatnonzero(least <= greatest + _FEASIBLE * gain)
-    if not len(tried):
-        tried = np.arange(min(len(multipliers), 8))
-    offsets = _offsets(least[tried], greatest[tried]) if free else np.zeros((len(tried), 1), int)
-    reached = max(abs(steps.low), abs(steps.high)) * gain
-    room = np.maximum(scales.arithmetic.reach(multipliers[tried]) - reached, 0)[:, None]
-    offsets = np.clip(offsets, -room, room).astype(np.int64)
-    factor = multipliers[tried][:, None, None]
-    over, under = (
-        scales.arithmetic.rounded(arguments * gain + offsets[:, :, None], factor)
-        for arguments in (wanted.above, wanted.below)
-    )
-    missed = (over < wanted.floors).sum(axis=2) + (under > wanted.tops).sum(axis=2)
-    missed += np.abs(offsets) + reached > scales.arithmetic.reach(multipliers[tried])[:, None]
-    row, column = divmod(int(missed.argmin()), offsets.shape[1])
-    return Fitted(
-        weight_scales[tried[row]], gain, int(offsets[row, column]), int(missed[row, column])
-    )
-
-
-def _offsets(least: NDArray[np.float64], greatest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Whole offsets to try, (candidates, 6): 0 where it is allowed, the middle, and both ends."""
-    low, high = np.ceil(least), np.floor(greatest)
-    middle = np.rint((least + greatest) / 2)
-    zero = np.clip(0, np.minimum(low, middle), np.maximum(high, middle))
-    return np.stack([zero, middle, low, high, low - 1, high + 1], axis=1)
+    @property
+    def room(self) -> int:
+        """The greatest accumulator before any multiplier is known."""
+        wide = self.arithmetic in (Arithmetic.REDUCED, Arithmetic.FLOAT64)
+        return MAX_WIDE_ACCUMULATOR if wide else MAX_ACCUMULATOR

@@ -38,13 +38,14 @@ def cpp(program: Program, lowered: Lowered) -> str | None:
     numbers = {
         "MODEL": program.graph.name,
         "IN_SIZE": str(prod(first.layout.shape)),
+        "IN_TYPE": _type(first.tensor.dtype),
         "IN_SCALE": _float32(given["scale"]),
         "IN_ZERO": f"({first.zero})",
         "IN_LOW": f"{given['low']}.0",
         "IN_HIGH": f"{given['high']}.0",
         "ROUNDED": rounded if given["zero_inside"] else f"{rounded} + {zero}",
         "OUT_SIZE": str(size),
-        "OUT_TYPE": "std::int8_t" if last.tensor.dtype is DType.INT8 else "std::int32_t",
+        "OUT_TYPE": _type(last.tensor.dtype),
         "OUT_ZERO": str(last.zero),
         "OUT_SCALES": _doubles(program.tail.scale, size),
         "OUT_OFFSETS": _doubles(program.tail.offset, size),
@@ -53,6 +54,10 @@ def cpp(program: Program, lowered: Lowered) -> str | None:
     pattern = "|".join(sorted(numbers, key=len, reverse=True))
     assert made is not None
     return re.sub(rf"\b({pattern})(?=f?\b)", lambda match: numbers[match[1]], text)
+
+
+def _type(held: DType) -> str:
+    return f"std::int{held.bits}_t"
 
 
 def _float32(value: Any) -> str:

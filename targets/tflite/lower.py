@@ -14,22 +14,23 @@ from flow.graph import Graph, Node
 from flow.layout import Layout
 from flow.ops import MaxPool, Movement, Mul, Relu, Requant, Table, Threshold
 from flow.requant import Rounding
-from targets.tflite.arithmetic import Scales, fit
+from targets.tflite.arithmetic import Scales
 from targets.tflite.finish import finish
-from targets.tflite.kernels import CODES, Goal, goal, identity, representation
+from targets.tflite.fit import fit
+from targets.tflite.kernels import Goal, bases, goal, identity, representation
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import max_pool, move, relabelled, settled
 from targets.tflite.products import aligned, is_product, product
 from targets.tflite.state import (
-    INT8_HIGH,
-    INT8_LOW,
     Choices,
     Lowered,
     Refused,
+    Rounded,
     State,
     Stored,
     Unproven,
     device_shape,
+    place_of,
     scale_of,
 )
 from targets.tflite.sums import with_small_factors
@@ -72,14 +73,18 @@ def _attempt(state: State, node: Node, action: Callable[[State, Node], None]) ->
 
 
 def _input(state: State) -> Stored:
-    value = state.graph.input
+    value, held = state.graph.input, state.codes
     low, high = value.qtype.low, value.qtype.high
-    if high - low >= CODES:
-        raise Refused(f"it has {value.qtype.bits} bits, TFLite takes 8", "use input_bits=8")
-    zero = 0 if INT8_LOW <= low and high <= INT8_HIGH else INT8_LOW - low
+    if high - low >= held.codes:
+        wider = ", or activations=int16" if held is DType.INT8 and value.qtype.bits <= 16 else ""
+        raise Refused(
+            f"it has {value.qtype.bits} bits, TFLite takes {held.bits}",
+            f"use input_bits={held.bits}{wider}",
+        )
+    zero = place_of(held, low, high)
     point = value.zero_point + zero
-    label = point if INT8_LOW <= point <= INT8_HIGH else zero
-    like = Tensor("", (), DType.INT8, (scale_of(value),), label)
+    label = point if held.low <= point <= held.high else zero
+    like = Tensor("", (), held, (scale_of(value),), label if held is DType.INT8 else 0)
     tensor = state.tensor("input", device_shape(value.shape), like)
     state.made[value.name] = Stored(tensor, zero, Layout.channels_last(value.shape))
     return state.made[value.name]
@@ -90,7 +95,9 @@ def _output(state: State, entry: Stored) -> None:
     value = state.graph.output
     stored = settled(state, "output", _stored(state, value.name))
     point = value.zero_point + stored.zero
-    if stored.tensor.dtype is DType.INT8 and INT8_LOW <= point <= INT8_HIGH:
+    held = state.codes
+    sayable = held.low <= point <= held.high if held is DType.INT8 else point == 0
+    if stored.tensor.dtype is held and sayable:
         stored = relabelled(state, "output", stored, scale_of(value), point)
     if stored.tensor is entry.tensor:
         shape = state.integers("output_shape", stored.tensor.shape)
@@ -133,7 +140,8 @@ def _stored(state: State, name: str) -> Stored:
         node = state.within[name]
         low, high = state.ends(name)
         sources = [_stored(state, source) for source in node.inputs]
-        narrow = high - low < CODES and all(s.tensor.dtype is DType.INT8 for s in sources)
+        held = state.codes
+        narrow = high - low < held.codes and all(s.tensor.dtype is held for s in sources)
         if narrow:
             state.made[name] = _kernel(state, node, node, identity(state, node.output))
         else:
@@ -145,13 +153,13 @@ def _requantize(state: State, node: Node) -> None:
     name = node.inputs[0]
     before = state.within.get(name)
     low, high = state.ends(node.output.name)
-    if isinstance(node.op, Relu) and high - low >= CODES:
+    if isinstance(node.op, Relu) and high - low >= state.codes.codes:
         state.made[node.output.name] = wide(state, node, [_stored(state, name)])
         return
     wanted = goal(state, node)
     read = node.inputs if before is None else before.inputs
     sources = [_stored(state, source) for source in read]
-    if any(source.tensor.dtype is not DType.INT8 for source in sources):
+    if any(source.tensor.dtype is not state.codes for source in sources):
         state.made[node.output.name] = _by_steps(state, node, before, wanted)
         return
     kept = state.mark()
@@ -179,7 +187,7 @@ def _needs_proof(state: State, node: Node, before: Node | None) -> bool:
 def _by_steps(state: State, node: Node, before: Node | None, wanted: Goal) -> Stored:
     """A requantization that no multiplier gives: a table of codes, or comparisons."""
     uniform = len({(s.first, s.low, s.high, s.cuts.tobytes()) for s in wanted.steps}) == 1
-    narrow = before is None and _stored(state, node.inputs[0]).tensor.dtype is DType.INT8
+    narrow = before is None and _stored(state, node.inputs[0]).tensor.dtype is state.codes
     if narrow and uniform:
         return table(state, node, _stored(state, node.inputs[0]))
     if before is None:
@@ -203,17 +211,26 @@ def _mul(state: State, node: Node, op: Mul, name: str, wanted: Goal) -> Stored:
     proven one."""
     first, second = (settled(state, node.name, state.made[source]) for source in node.inputs)
     points = [zero + source.zero for zero, source in zip(op.zeros, (first, second), strict=True)]
-    if not all(INT8_LOW <= point <= INT8_HIGH for point in points):
+    held = state.codes
+    if held is DType.INT16 and any(points):
+        raise Refused(f"its zero-points are {points}, int16 has none", "use zero-points of 0")
+    if not all(held.low <= point <= held.high for point in points):
         raise Refused(f"its zero-points {points} do not fit int8", "use zero-points inside int8")
     if len({(id(s), slope) for s, slope in zip(wanted.steps, wanted.slopes, strict=True)}) != 1:
         raise Refused("its requantization differs by channel", "use one scale for the tensor")
-    for base in dict.fromkeys((*wanted.bases, wanted.low)):
-        if not wanted.low <= base <= wanted.high:
-            continue
-        chosen = representation(base, wanted.low, wanted.high)
+    (way,) = state.choices.kernels.ways(Kind.MUL)
+    for base in bases(wanted, held):
+        chosen = representation(base, wanted.low, wanted.high, held)
         scale = chosen.scale or scale_of(wanted.value)
-        scales = Scales(state.choices.arithmetic.elementwise, 1.0, scale)
-        found = fit(wanted.steps[0], base, wanted.slopes[0], scales, (1,), free=False)
+        found = fit(
+            wanted.steps[0],
+            base,
+            wanted.slopes[0],
+            Scales(way.arithmetic, 1.0, scale),
+            (1,),
+            free=False,
+            clamped=chosen.clamped,
+        )
         if found.proven:
             break
     if not found.proven:
@@ -223,7 +240,8 @@ def _mul(state: State, node: Node, op: Mul, name: str, wanted: Goal) -> Stored:
         raise Refused("its scale is negative or below 2**-16", "use a larger output scale")
     left = relabelled(state, f"{name}_left", first, 1.0, points[0])
     right = relabelled(state, f"{name}_right", second, float(found.weight_scale), points[1])
-    like = Tensor("", (), DType.INT8, (scale,), chosen.base + chosen.zero)
+    state.result.rounded[name] = Rounded(way.arithmetic, way.bias)
+    like = Tensor("", (), held, (scale,), chosen.base + chosen.zero)
     made = state.tensor(name, device_shape(wanted.value.shape), like)
     activation = chosen.activation.value
     state.operator(

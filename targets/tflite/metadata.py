@@ -28,6 +28,7 @@ LABELS = "labels.txt"
 _IDENTIFIER = b"M001"
 _AXIS_LABELS, _NORMALIZATION = 2, 1  # of AssociatedFileType and ProcessUnitOptions
 _RUNTIME = "2.14.0"  # the older of the two that run what is written here
+_NEWER = {("CONV_2D", 8), ("FULLY_CONNECTED", 11)}  # runtime_version.cc of LiteRT: since 2.15
 
 
 def metadata(program: Program, lowered: Lowered) -> dict[str, bytes]:
@@ -42,10 +43,12 @@ def metadata(program: Program, lowered: Lowered) -> dict[str, bytes]:
         "output": last,
         "host": host,
     }
+    used = {(operator.kind.name, operator.version) for operator in lowered.operators}
+    runtime = "2.15.0" if used & _NEWER else _RUNTIME
     return {
         STANDARD: _standard(program, host),
         OURS: json.dumps(body, sort_keys=True).encode(),
-        MINIMUM_RUNTIME: _RUNTIME.encode().ljust(16, b"\0"),
+        MINIMUM_RUNTIME: runtime.encode().ljust(16, b"\0"),
     }
 
 

@@ -20,7 +20,9 @@ class DType(Enum):
     INT2 = "INT2"
     INT4 = "INT4"
     INT8 = "INT8"
+    INT16 = "INT16"
     INT32 = "INT32"
+    INT64 = "INT64"
 
     @property
     def bits(self) -> int:
@@ -29,7 +31,27 @@ class DType(Enum):
     @property
     def storage(self) -> np.dtype[Any]:
         """The numpy type of its unpacked values."""
-        return np.dtype(np.int32 if self is DType.INT32 else np.int8)
+        return np.dtype(f"int{max(self.bits, 8)}")
+
+    @property
+    def number(self) -> int:
+        """Its number in the schema, where an operator's options name a type."""
+        return _NUMBERS[self.value]
+
+    @property
+    def low(self) -> int:
+        return -1 << (self.bits - 1)
+
+    @property
+    def high(self) -> int:
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def codes(self) -> int:
+        return 1 << self.bits
+
+
+_NUMBERS = {"INT32": 2, "INT64": 4, "BOOL": 6, "INT16": 7, "INT8": 9}
 
 
 class Kind(Enum):
@@ -60,6 +82,7 @@ class Activation(Enum):
     NONE = 0
     RELU = 1
     RELU_N1_TO_1 = 2
+    RELU6 = 3
 
 
 @dataclass(frozen=True, eq=False)

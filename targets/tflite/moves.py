@@ -9,8 +9,20 @@ import numpy as np
 from flow.graph import Node
 from flow.layout import Layout
 from flow.ops import Concat, IntArray, MaxPool, Movement, Pad
+from flow.ops.windows import windows_of
 from targets.tflite.model import DType, Kind, Tensor
-from targets.tflite.state import INT8_LOW, Refused, State, Stored, device_shape
+from targets.tflite.state import Refused, State, Stored, device_shape
+
+_MAX_ENTRIES = 1 << 20  # numbers of all windows, products or comparisons of one operator
+
+
+def check_entries(count: int, what: str) -> None:
+    """Raises Refused where they are more than a file should have."""
+    if count > _MAX_ENTRIES:
+        raise Refused(
+            f"it needs {count} {what}, at most {_MAX_ENTRIES} are written",
+            "quantize to fewer bits directly behind the layer that computes the sum",
+        )
 
 
 def move(state: State, node: Node, op: Movement, sources: list[Stored]) -> Stored:
@@ -105,12 +117,15 @@ def _padded(
 
 
 def max_pool(state: State, node: Node, op: MaxPool, source: Stored) -> Stored:
-    if source.tensor.dtype is not DType.INT8:
-        raise Refused("TFLite pools int8, and its input is wider", "quantize before the pool")
+    held = state.codes
+    if source.tensor.dtype is not held:
+        raise Refused(
+            f"TFLite pools int{held.bits}, and its input is wider", "quantize before the pool"
+        )
     source = settled(state, node.name, source)
     tensor = source.tensor
     if any(op.pads):  # with the lowest number, which never wins
-        tensor = padded(state, f"{node.name}_pad", tensor, op.pads, INT8_LOW)
+        tensor = padded(state, f"{node.name}_pad", tensor, op.pads, held.low)
     made = state.tensor(node.name, device_shape(node.output.shape), tensor)
     state.operator(
         Kind.MAX_POOL_2D,
@@ -124,6 +139,28 @@ def max_pool(state: State, node: Node, op: MaxPool, source: Stored) -> Stored:
         filterWidth=op.window[1],
     )
     return Stored(made, source.zero, Layout.channels_last(node.output.shape))
+
+
+def windows(
+    state: State,
+    name: str,
+    tensor: Tensor,
+    taps: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """Every window of an image tensor as a row (1, places, channels * taps), channels first.
+
+    Raises:
+        Refused: they are too many.
+    """
+    height, width, channels = tensor.shape[1:]
+    places = np.arange(prod(tensor.shape)).reshape(1, height, width, channels)
+    every = windows_of(places.transpose(0, 3, 1, 2), taps, stride, dilation)
+    rows = every[0].transpose(1, 2, 0, 3, 4)  # (oh, ow, C, kh, kw)
+    count, entries = prod(rows.shape[:2]), prod(rows.shape[2:])
+    check_entries(count * entries, "window entries")
+    return state.gathered(tensor, rows.reshape(-1), (1, count, entries), name)
 
 
 def mixed(state: State, source: Tensor, matrix: IntArray, output: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flow.graph import Node
 from flow.layout import Layout
-from flow.ops import Add, Conv, Dense, IntArray, Op, Shape, SumPool
+from flow.ops import Add, Conv, Dense, IntArray, Op, SumPool
 from targets.tflite.finish import finish
 from targets.tflite.kernels import (
     MAX_WEIGHT,
@@ -23,7 +23,15 @@ from targets.tflite.kernels import (
 )
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import padded, relabelled, settled
-from targets.tflite.state import INT8_HIGH, INT8_LOW, Refused, State, Stored
+from targets.tflite.rows import (
+    check_weights,
+    largest_of,
+    moved,
+    over_windows,
+    tensors_of,
+    turned,
+)
+from targets.tflite.state import Refused, State, Stored
 
 _ONE_PLACE = {
     "padding": 1,
@@ -72,11 +80,20 @@ def _dense(state: State, node: Node, op: Dense) -> Product:
         inside = state.reshaped(source.tensor, (1, 1, 1, ordered.shape[1]), f"{node.name}_in")
         shape = (1, 1, 1, len(ordered))
         emit_conv = _as_conv(state, node, inside, source)
-        return Product(ordered, bias, inside, layout, emit_conv, shape=shape)
+        return Product(
+            ordered,
+            bias,
+            inside,
+            layout,
+            emit_conv,
+            Kind.CONV_2D,
+            largest_of(state, node),
+            shape=shape,
+        )
 
     def emit(constants: Constants, output: Tensor) -> None:
         state.result.packed[node.name] = dtype
-        weight, bias = _tensors(state, node, constants, constants.weight.shape, 0, source, dtype)
+        weight, bias = tensors_of(state, node, constants, constants.weight.shape, 0, source, dtype)
         state.operator(
             Kind.FULLY_CONNECTED,
             (source.tensor, weight, bias),
@@ -86,7 +103,14 @@ def _dense(state: State, node: Node, op: Dense) -> Product:
         )
 
     return Product(
-        ordered, bias, source.tensor, layout, emit, room if dtype is packed else MAX_WEIGHT
+        ordered,
+        bias,
+        source.tensor,
+        layout,
+        emit,
+        Kind.FULLY_CONNECTED,
+        largest_of(state, node),
+        room if dtype is packed else MAX_WEIGHT,
     )
 
 
@@ -97,7 +121,7 @@ def _as_conv(
 
     def emit(constants: Constants, output: Tensor) -> None:
         rows, taps = constants.weight.shape
-        tensors = _tensors(state, node, constants, (rows, 1, 1, taps), 0, source)
+        tensors = tensors_of(state, node, constants, (rows, 1, 1, taps), 0, source)
         options = {**_ONE_PLACE, "fusedActivationFunction": constants.activation.value}
         state.operator(Kind.CONV_2D, (inside, *tensors), output, 3, **options)
 
@@ -132,15 +156,16 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
     }
     if depthwise:
         options["depthMultiplier"] = outs // channels
+    kind = Kind.DEPTHWISE_CONV_2D if depthwise else Kind.CONV_2D
 
     def emit(constants: Constants, output: Tensor) -> None:
         if depthwise:
-            constants = _turned(constants)
+            constants = turned(constants)
         axis = 3 if depthwise else 0
         shape = (1, *taps, outs) if depthwise else (len(constants.weight), *taps, inside)
-        tensors = _tensors(state, node, constants, shape, axis, source)
+        tensors = tensors_of(state, node, constants, shape, axis, source)
         state.operator(
-            Kind.DEPTHWISE_CONV_2D if depthwise else Kind.CONV_2D,
+            kind,
             (tensor, *tensors),
             output,
             3,
@@ -148,14 +173,19 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
             **options,
         )
 
-    return Product(
-        rows,
-        op.bias + source.shift * rows.sum(axis=1),
-        tensor,
-        Layout.channels_last(node.output.shape),
-        emit,
-        depthwise=depthwise,
-    )
+    layout = Layout.channels_last(node.output.shape)
+    bias = op.bias + source.shift * rows.sum(axis=1)
+    largest = largest_of(state, node, op.pad_value)
+
+    def dense() -> Product | None:
+        inner = tensor
+        if padding == "SAME":
+            inner = padded(state, f"{node.name}_pad", tensor, op.pads, tensor.zero_point)
+        full = op.ungrouped()
+        geometry = full.shape[2:], op.stride, op.dilation
+        return over_windows(state, node, inner, full, geometry, source, bias, layout, largest)
+
+    return Product(rows, bias, tensor, layout, emit, kind, largest, dense=dense)
 
 
 def _is_same(op: Conv, source: Stored) -> bool:
@@ -172,17 +202,21 @@ def _is_same(op: Conv, source: Stored) -> bool:
 def aligned(state: State, node: Node, sources: list[Stored]) -> list[Stored]:
     """The stored inputs of a node with one code for the number 0, one scale and one zero-point, as
     a concatenation needs them. A scale is only written anew; codes are moved by a kernel."""
-    first = sources[0]
-    if any(source.tensor.dtype is not DType.INT8 for source in sources):
+    first, held = sources[0], state.codes
+    if any(source.tensor.dtype is not held for source in sources):
         if all(source.tensor.dtype is first.tensor.dtype for source in sources):
             return sources
-        raise Refused("it joins int8 and int32", "quantize every input to 8 bits or fewer")
+        raise Refused(
+            f"it joins int{held.bits} and int32",
+            f"quantize every input to {held.bits} bits or fewer",
+        )
     if len({source.zero for source in sources}) > 1:
         ends = [state.ends(name) for name in node.inputs]
         low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-        if high - low > INT8_HIGH - INT8_LOW:
+        if high - low >= held.codes:
             raise Refused(
-                f"its inputs' codes go from {low} to {high}, which int8 does not hold together",
+                f"its inputs' codes go from {low} to {high}, which int{held.bits} does not hold "
+                "together",
                 "give its inputs the same bits and sign",
             )
         moved = []
@@ -198,7 +232,12 @@ def aligned(state: State, node: Node, sources: list[Stored]) -> list[Stored]:
 
 def _add(state: State, node: Node, op: Add) -> Product:
     """The inputs stacked, and one depthwise tap for each."""
-    terms = aligned(state, node, [state.made[name] for name in node.inputs])
+    terms = [state.made[name] for name in node.inputs]
+    if state.codes is DType.INT16:  # no zero-points: what codes are moved by goes into the bias
+        scale = terms[0].tensor.scale[0]
+        terms = [relabelled(state, f"{node.name}_same", term, scale, 0) for term in terms]
+    else:
+        terms = aligned(state, node, terms)
     if len({term.layout.order.tobytes() for term in terms}) > 1:
         terms = [settled(state, node.name, term) for term in terms]
     first = terms[0]
@@ -217,10 +256,8 @@ def _add(state: State, node: Node, op: Add) -> Product:
     stacked = state.tensor(f"{node.name}_stack", (1, count, places, channels), first.tensor)
     state.operator(Kind.CONCATENATION, tuple(flat), stacked, 2, axis=1)
     rows = np.tile(weight.astype(np.int64), (first.layout.shape[0], 1))
-    bias = op.bias + first.shift * rows.sum(axis=1)
-    emit = _depthwise(state, node, stacked, (count, 1), first)
-    shape = (1, 1, places, channels)
-    return Product(rows, bias, stacked, first.layout, emit, shape=shape, depthwise=True)
+    bias = op.bias + rows @ np.array([term.shift for term in terms])
+    return _depthwise(state, node, stacked, rows, bias, first)
 
 
 def _identity(state: State, node: Node, source: Stored) -> Product:
@@ -228,9 +265,7 @@ def _identity(state: State, node: Node, source: Stored) -> Product:
     tensor = state.reshaped(source.tensor, (1, 1, places, channels), f"{node.name}_in")
     rows = np.ones((source.layout.shape[0], 1), dtype=np.int64)
     bias = np.full(len(rows), source.shift)
-    emit = _depthwise(state, node, tensor, (1, 1), source)
-    shape = (1, 1, places, channels)
-    return Product(rows, bias, tensor, source.layout, emit, shape=shape, depthwise=True)
+    return _depthwise(state, node, tensor, rows, bias, source)
 
 
 def _columns(source: Stored) -> tuple[int, int]:
@@ -240,72 +275,38 @@ def _columns(source: Stored) -> tuple[int, int]:
 
 
 def _depthwise(
-    state: State, node: Node, tensor: Tensor, taps: tuple[int, int], source: Stored
-) -> Callable[[Constants, Tensor], None]:
-    """Writes a depthwise convolution whose channels lie as in `source`."""
-    channels = source.layout.shape[0]
+    state: State, node: Node, tensor: Tensor, rows: IntArray, bias: IntArray, source: Stored
+) -> Product:
+    """A depthwise convolution with a column of taps (channels, taps), whose channels lie as in
+    `source`."""
+    channels, taps = rows.shape
+    places = tensor.shape[2]
     # Behind a Flatten every entry is a channel, in the order of the image it was.
     order = source.layout.order if len(source.layout.shape) == 1 else np.arange(channels)
     place = np.argsort(order)
+    largest = largest_of(state, node)
 
     def emit(constants: Constants, output: Tensor) -> None:
-        moved = Constants(
-            constants.weight[place],
-            constants.bias[place],
-            constants.scale[place],
-            constants.activation,
-        )
-        shape = (1, *taps, channels)
-        tensors = _tensors(state, node, _turned(moved), shape, 3, source)
+        mine = moved(constants, place)
+        shape = (1, taps, 1, channels)
+        tensors = tensors_of(state, node, turned(mine), shape, 3, source)
         state.operator(
             Kind.DEPTHWISE_CONV_2D,
             (tensor, *tensors),
             output,
             3,
-            fusedActivationFunction=constants.activation.value,
+            fusedActivationFunction=mine.activation.value,
             depthMultiplier=1,
             **_ONE_PLACE,
         )
 
-    return emit
-
-
-def _turned(constants: Constants) -> Constants:
-    """Weights (taps, channels), as a depthwise convolution has them."""
-    return Constants(constants.weight.T, constants.bias, constants.scale, constants.activation)
-
-
-def _tensors(
-    state: State,
-    node: Node,
-    constants: Constants,
-    shape: Shape,
-    axis: int,
-    source: Stored,
-    dtype: DType = DType.INT8,
-) -> tuple[Tensor, Tensor]:
-    weight = state.constant(
-        f"{node.name}_weight",
-        constants.weight.reshape(shape).astype(np.int8),
-        dtype,
-        scale=tuple(float(s) for s in constants.scale),
-        axis=axis,
-    )
-    scales = np.float32(source.tensor.scale[0]) * constants.scale
-    bias = state.constant(
-        f"{node.name}_bias",
-        constants.bias.astype(np.int32),
-        DType.INT32,
-        scale=tuple(float(s) for s in scales),
-    )
-    return weight, bias
-
-
-def check_weights(weight: IntArray) -> None:
-    """Raises Refused where they do not fit int8 as the format wants it."""
-    most = int(abs(weight).max(initial=0))
-    if most > MAX_WEIGHT:
-        raise Refused(
-            f"its weights reach {most} in magnitude, TFLite's int8 weights go to {MAX_WEIGHT}",
-            "train with at most 8 weight bits and narrow range",
+    def dense() -> Product | None:
+        weight = np.zeros((channels, channels, taps, 1), dtype=np.int64)
+        weight[np.arange(channels), order, :, 0] = rows
+        geometry = (taps, 1), (1, 1), (1, 1)
+        return over_windows(
+            state, node, tensor, weight, geometry, source, bias, source.layout, largest, place
         )
+
+    kind, shape = Kind.DEPTHWISE_CONV_2D, (1, 1, places, channels)
+    return Product(rows, bias, tensor, source.layout, emit, kind, largest, shape=shape, dense=dense)

@@ -3,62 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
 
-from targets.tflite.arithmetic import MAX_ACCUMULATOR, Fitted, Scales, fit
-from targets.tflite.kernels import Goal, Product, Representation, representation
+from targets.tflite.arithmetic import MAX_ACCUMULATOR, MAX_WIDE_ACCUMULATOR, Scales
+from targets.tflite.fit import Fitted, fit
+from targets.tflite.kernels import Goal, Product, Representation, bases, representation
+from targets.tflite.model import DType
 from targets.tflite.state import Refused, State, scale_of
+from targets.tflite.ways import Way
 
 Fits = tuple[Fitted, ...]
 
 
-def scales_of(state: State, made: Product, goal: Goal, chosen: Representation) -> Scales:
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What is written of a product: how its codes lie, which kernel it is, each channel's fit."""
+
+    chosen: Representation
+    way: Way
+    fits: Fits
+
+    @property
+    def missed(self) -> int:
+        return sum(found.missed for found in self.fits)
+
+
+def scales_of(made: Product, goal: Goal, chosen: Representation, way: Way) -> Scales:
     """What is fixed before the search."""
-    arithmetic = state.choices.arithmetic
-    return Scales(
-        arithmetic.elementwise if made.depthwise else arithmetic,
-        made.source.scale[0],
-        chosen.scale or scale_of(goal.value),
-    )
+    scale = chosen.scale or scale_of(goal.value)
+    return Scales(way.arithmetic, made.source.scale[0], scale)
 
 
-def best(state: State, made: Product, goal: Goal) -> tuple[Representation, Fits]:
-    """The first representation in which every channel is proven, else the one that misses least."""
-    best: tuple[Representation, Fits] | None = None
-    for chosen in _representations(goal):
-        fits = tuple(fits_of(state, made, goal, chosen))
-        if best is None or _missed(fits) < _missed(best[1]):
-            best = chosen, fits
-        if not _missed(fits):
-            break
+def ways(state: State, made: Product, goal: Goal) -> tuple[Way, ...]:
+    """The kernels whose accumulators hold the product.
+
+    Raises:
+        Refused: there are none.
+    """
+    possible = state.choices.kernels.ways(made.kind)
+    found = tuple(way for way in possible if way.bias is DType.INT64 or _narrow(made, goal))
+    wide = len(found) > 0 and found[-1].bias is DType.INT64
+    ends = [end for steps in goal.steps for end in (steps.low, steps.high)]
+    most = max(map(abs, ends))
+    if not found or most > (MAX_WIDE_ACCUMULATOR if wide else MAX_ACCUMULATOR):
+        raise Refused(
+            f"its accumulator goes from {min(ends)} to {max(ends)}, more than int32 holds",
+            "use fewer bits or narrower layers",
+        )
+    return found
+
+
+def _narrow(made: Product, goal: Goal) -> bool:
+    """Whether an int32 accumulator holds every channel's sum, and each part of it."""
+    if made.source.dtype is DType.INT8:
+        return all(max(abs(s.low), abs(s.high)) <= MAX_ACCUMULATOR for s in goal.steps)
+    return int(made.spans.max()) <= MAX_ACCUMULATOR
+
+
+def best(state: State, made: Product, goal: Goal) -> Kernel:
+    """The first kernel in which every channel is proven, else the one that misses least."""
+    best: Kernel | None = None
+    for way in ways(state, made, goal):
+        for base in bases(goal, state.codes):
+            chosen = representation(base, goal.low, goal.high, state.codes)
+            kernel = Kernel(chosen, way, tuple(fits_of(made, goal, chosen, way)))
+            if best is None or kernel.missed < best.missed:
+                best = kernel
+            if not kernel.missed:
+                return kernel
     assert best is not None
     return best
 
 
-def _representations(goal: Goal) -> Iterator[Representation]:
-    tried = [base for base in goal.bases if goal.low <= base <= goal.high]
-    for base in dict.fromkeys((*tried, goal.low)):
-        yield representation(base, goal.low, goal.high)
+def proven(made: Product, goal: Goal, chosen: Representation, way: Way) -> Kernel | None:
+    """The kernel of this kind; None where a channel of it is not proven."""
+    fits = tuple(takewhile(lambda fitted: fitted.proven, fits_of(made, goal, chosen, way)))
+    return Kernel(chosen, way, fits) if len(fits) == len(goal.steps) else None
 
 
-def _missed(fits: Fits) -> int:
-    return sum(found.missed for found in fits)
-
-
-def fits_of(state: State, made: Product, goal: Goal, chosen: Representation) -> Iterator[Fitted]:
+def fits_of(made: Product, goal: Goal, chosen: Representation, way: Way) -> Iterator[Fitted]:
     """Every channel's kernel."""
-    scales = scales_of(state, made, goal, chosen)
+    scales = scales_of(made, goal, chosen, way)
     kept: dict[tuple[int, float, int], Fitted] = {}  # channels that are alike are searched once
     most = abs(made.rows).max(axis=1, initial=0)
-    for steps, slope, weight in zip(goal.steps, goal.slopes, most.tolist(), strict=True):
-        if max(abs(steps.low), abs(steps.high)) > MAX_ACCUMULATOR:
-            raise Refused(
-                f"its accumulator goes from {steps.low} to {steps.high}, more than int32 holds",
-                "use fewer bits or narrower layers",
-            )
-        key = (id(steps), slope, weight)
+    rows = zip(goal.steps, goal.slopes, most.tolist(), made.spans.tolist(), strict=True)
+    for steps, slope, weight, span in rows:
+        room = made.room // max(weight, 1)
+        if made.source.dtype is DType.INT16 and way.bias is DType.INT32:
+            room = min(room, MAX_ACCUMULATOR // max(span, 1))
+        key = (id(steps), slope, room)
         if key not in kept:
-            gains = _gains(made.room // max(weight, 1))
-            kept[key] = fit(steps, chosen.base, slope, scales, gains)
+            gains = _gains(room)
+            kept[key] = fit(steps, chosen.base, slope, scales, gains, clamped=chosen.clamped)
         yield kept[key]
 
 

@@ -34,7 +34,7 @@ class Run:
     builtin: list[str]
 
 
-def run_file(model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False) -> Run:
+def run_file(model: Path, numbers: NDArray[Any], runtime: str, xnnpack: bool = False) -> Run:
     """Run a .tflite file on rows of numbers; `xnnpack` is tflite-runtime's.
 
     Raises:
@@ -107,10 +107,11 @@ class TfliteSimulation:
             name: self._codes(found[stored.tensor.name], stored) for name, stored in values.items()
         }
 
-    def _numbers(self, codes: IntArray) -> NDArray[np.int8]:
+    def _numbers(self, codes: IntArray) -> NDArray[Any]:
         check_codes(self._graph, codes)
         entry = self._lowered.ends[0]
-        return (entry.layout.to_device(codes) + entry.zero).astype(np.int8)
+        numbers: NDArray[Any] = entry.layout.to_device(codes) + entry.zero
+        return numbers.astype(entry.tensor.dtype.storage)
 
     def _codes(self, numbers: IntArray, stored: Stored) -> IntArray:
         if numbers.shape[1:] != stored.layout.order.shape:

@@ -60,7 +60,7 @@ class Network:
         flat = codes.reshape(len(codes), -1)
         numbers = np.empty_like(flat)
         numbers[:, first["order"]] = flat + first["zero"]
-        (out,) = run(self.interpreter, numbers.astype(np.int8))
+        (out,) = run(self.interpreter, numbers)
         made: NDArray[np.int64] = out[:, last["order"]] - last["zero"]
         return made.reshape(len(out), *last["shape"])
 
@@ -106,12 +106,13 @@ class Xnnpack:
 
 
 def run(interpreter: Any, numbers: NDArray[Any]) -> list[NDArray[np.int64]]:
-    """All outputs (n, size) of inputs (n, size), one by one: the file's batch is 1."""
+    """All outputs (n, size) of inputs (n, size), one by one: the file's batch is 1. The numbers are
+    whole and fit the input's type, int8 or int16."""
     (given,) = interpreter.get_input_details()
     made = interpreter.get_output_details()
     outputs = [np.empty((len(numbers), int(np.prod(m["shape"]))), np.int64) for m in made]
     for row, one in enumerate(numbers):
-        interpreter.set_tensor(given["index"], one.reshape(given["shape"]))
+        interpreter.set_tensor(given["index"], one.reshape(given["shape"]).astype(given["dtype"]))
         interpreter.invoke()
         for output, detail in zip(outputs, made, strict=True):
             output[row] = interpreter.get_tensor(detail["index"]).reshape(-1)
@@ -138,9 +139,9 @@ def operators(interpreter: Any) -> tuple[list[str], list[str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="run a .tflite file on int8 numbers (n, size)")
+    parser = argparse.ArgumentParser(description="run a .tflite file on integers (n, size)")
     parser.add_argument("model", type=Path)
-    parser.add_argument("input", type=Path, help=".npy, int8")
+    parser.add_argument("input", type=Path, help=".npy, int8 or int16")
     parser.add_argument("output", type=Path, help=".npz; or .json where it cannot be run")
     parser.add_argument("--runtime", choices=list(MODULES), default="litert")
     parser.add_argument("--xnnpack", action="store_true", help="of tflite-runtime")

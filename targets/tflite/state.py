@@ -15,8 +15,8 @@ from flow.layout import Layout
 from flow.ops import IntArray, Shape
 from targets.tflite.arithmetic import Arithmetic
 from targets.tflite.model import DType, Kind, Operator, Tensor
+from targets.tflite.ways import Kernels
 
-INT8_LOW, INT8_HIGH = -128, 127
 _NORMAL = (2.0**-40, 2.0**40)  # scales that leave room for their products in float32
 
 
@@ -53,6 +53,20 @@ class Unproven:
     missed: int
 
 
+@dataclass(frozen=True)
+class Rounded:
+    """How a node was requantized: by so many `kernels` that share its steps, with rows for
+    `corrections` of single steps, as a `dense` layer of the windows of a convolution, or, without
+    an arithmetic, by what `instead` says."""
+
+    arithmetic: Arithmetic | None = None
+    bias: DType = DType.INT32
+    kernels: int = 1
+    corrections: int = 0
+    dense: bool = False
+    instead: str = ""
+
+
 @dataclass(eq=False)
 class Lowered:
     """The file's content, or the offences that stand in its way."""
@@ -61,6 +75,7 @@ class Lowered:
     operators: list[Operator] = field(default_factory=list)
     offences: list[Offence] = field(default_factory=list)
     unproven: list[Unproven] = field(default_factory=list)
+    rounded: dict[str, Rounded] = field(default_factory=dict)  # by the node that wants the codes
     packed: dict[str, DType] = field(default_factory=dict)  # dense layers: type of the weights
     values: dict[str, Stored] = field(default_factory=dict)
     ends: tuple[Stored, ...] = ()  # input and output
@@ -70,7 +85,7 @@ class Lowered:
 class Choices:
     """The target's options that change the file."""
 
-    arithmetic: Arithmetic
+    kernels: Kernels
     weights: DType
     dense_version: int
     proven: bool  # whether a requantization that no multiplier gives is compared step by step
@@ -91,6 +106,11 @@ class State:
         self._names: set[str] = set()
 
     @property
+    def codes(self) -> DType:
+        """The type of the activations."""
+        return self.choices.kernels.activations
+
+    @property
     def made(self) -> dict[str, Stored]:
         return self.result.values
 
@@ -105,7 +125,7 @@ class State:
 
     def tensor(self, name: str, shape: Shape, like: Tensor | None = None, **more: Any) -> Tensor:
         """A new tensor, with the type and quantization of `like`."""
-        base = like or Tensor(name, shape, DType.INT8)
+        base = like or Tensor(name, shape, self.codes)
         made = replace(base, **{"name": self.name(name), "shape": shape, "data": None, **more})
         self.result.tensors.append(made)
         return made
@@ -121,6 +141,10 @@ class State:
         self, kind: Kind, inputs: tuple[Tensor, ...], output: Tensor, version: int = 1, **more: Any
     ) -> Tensor:
         names = tuple(tensor.name for tensor in inputs)
+        if inputs[0].dtype is DType.INT16:
+            bias = inputs[2].dtype if len(inputs) > 2 else None
+            known, needed = self.choices.kernels.version(kind, bias)
+            version, more = known or version, {**more, **needed}
         self.result.operators.append(Operator(kind, names, output.name, more, version))
         return output
 
@@ -163,6 +187,11 @@ class State:
         """The least and the greatest code that a value can hold."""
         low, high = self.graph.bounds[name]
         return int(low.min()), int(high.max())
+
+
+def place_of(held: DType, low: int, high: int) -> int:
+    """The number of the code 0 where codes low..high lie in a type: 0 if they fit so."""
+    return 0 if held.low <= low and high <= held.high else held.low - low
 
 
 def device_shape(shape: Shape) -> Shape:

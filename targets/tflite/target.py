@@ -20,7 +20,6 @@ from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from flow.verify import agreement
 from targets.tflite import snippet
-from targets.tflite.arithmetic import Arithmetic
 from targets.tflite.cpp import cpp
 from targets.tflite.lower import lower
 from targets.tflite.model import DType
@@ -28,6 +27,7 @@ from targets.tflite.model import Kind as Operation
 from targets.tflite.notes import notes
 from targets.tflite.simulation import MODEL, Run, TfliteSimulation, run_file
 from targets.tflite.state import Choices, Lowered
+from targets.tflite.ways import Kernels
 
 IO = "io.json"  # where input and output lie in their tensors
 
@@ -47,6 +47,11 @@ class Exact(Enum):
     MEASURED = "measured"
 
 
+class Activations(Enum):
+    INT8 = "int8"
+    INT16 = "int16"
+
+
 class Weights(Enum):
     INT8 = "int8"
     INT4 = "int4"
@@ -58,8 +63,9 @@ class Tflite(Target):
     """An integer .tflite file for the runtime it will be run by: the kernels of the two round
     differently. Where no multiplier is proven for a requantization, the vectors decide
     (`exact=required`), or its steps are compared one by one, which is slower (`exact=proven`);
-    `exact=measured` lets a file pass that differs, and says by how much. `weights` packs dense
-    layers whose weights fit. `xnnpack` runs tflite-runtime's XNNPACK, by a hook that is not
+    `exact=measured` lets a file pass that differs, and says by how much. `activations=int16` holds
+    activations of up to 16 bits, by kernels that are slower. `weights` packs dense layers whose
+    weights fit. `xnnpack` runs tflite-runtime's XNNPACK, by a hook that is not
     public: it is checked on every compile, and not used where it does not give the reference's
     outputs."""
 
@@ -71,10 +77,22 @@ class Tflite(Target):
 
     runtime: Runtime = Runtime.LITERT
     exact: Exact = Exact.REQUIRED
+    activations: Activations = Activations.INT8
     weights: Weights = Weights.INT8
     xnnpack: bool = False
 
     def __post_init__(self) -> None:
+        wide = self.activations is Activations.INT16
+        if wide and self.weights is not Weights.INT8:
+            raise UsageError(
+                f"option weights={self.weights.value} is of activations=int8: dense layers of "
+                "int16 take int8 weights; leave it out"
+            )
+        if wide and self.xnnpack:
+            raise UsageError(
+                "option xnnpack is of activations=int8: XNNPACK has no kernels for int16; leave it "
+                "out"
+            )
         if self.xnnpack and self.runtime is Runtime.LITERT:
             raise UsageError(
                 "option xnnpack is of runtime=tflite-runtime; LiteRT always runs XNNPACK, leave it "
@@ -178,14 +196,15 @@ class Tflite(Target):
         """One vector's run: who ran what."""
         xnnpack = self._in_effect(folder)
         entry = self._lowered(graph, xnnpack).ends[0]
-        one = np.zeros((1, entry.layout.order.size), np.int8)
+        one = np.zeros((1, entry.layout.order.size), entry.tensor.dtype.storage)
         return run_file(folder / MODEL, one, self.runtime.value, xnnpack)
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         lowered = self._lowered(graph, self._in_effect(folder))
         weights = sum(tensor.bytes for tensor in lowered.tensors if tensor.data is not None)
         ran = self._ran_by(graph, folder)
-        default = "ruy" if self.runtime is Runtime.TFLITE_RUNTIME else "the runtime's own kernels"
+        ruy = self.runtime is Runtime.TFLITE_RUNTIME and self.activations is Activations.INT8
+        default = "ruy" if ruy else "the runtime's own kernels"
         return [
             Metric("file size", (folder / MODEL).stat().st_size, "B", Kind.MEASURED, MODEL),
             Metric("constants", weights, "B", Kind.MEASURED, "weights, biases and shapes in it"),
@@ -194,22 +213,23 @@ class Tflite(Target):
         ]
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
-        xnnpack = self._in_effect(folder)
-        return notes(graph, self._lowered(graph, xnnpack), self._arithmetic(xnnpack))
+        return notes(graph, self._lowered(graph, self._in_effect(folder)))
 
-    def _arithmetic(self, xnnpack: bool) -> Arithmetic:
-        floats = xnnpack or self.runtime is Runtime.LITERT
-        return Arithmetic.XNNPACK if floats else Arithmetic.RUY
+    def _kernels(self, xnnpack: bool) -> Kernels:
+        litert = self.runtime is Runtime.LITERT
+        if self.activations is Activations.INT16:
+            return Kernels.LITERT_16 if litert else Kernels.DEFAULT_16
+        return Kernels.XNNPACK if xnnpack or litert else Kernels.DEFAULT
 
     def _lowered(self, graph: Graph, xnnpack: bool) -> Lowered:
         litert = self.runtime is Runtime.LITERT
         proven = self.exact is Exact.PROVEN
-        arithmetic = self._arithmetic(xnnpack)
+        kernels = self._kernels(xnnpack)
         # XNNPACK misses few accumulators: a user who lets them differ gets the faster file.
-        shared = not (arithmetic is Arithmetic.XNNPACK and self.may_differ)
+        shared = not (kernels is Kernels.XNNPACK and self.may_differ)
         version = 12 if litert else 9
         return _lower(
-            graph, Choices(arithmetic, DType[self.weights.name], version, proven, xnnpack, shared)
+            graph, Choices(kernels, DType[self.weights.name], version, proven, xnnpack, shared)
         )
 
     def _warnings(self, lowered: Lowered) -> list[str]:

@@ -1,8 +1,8 @@
-"""Values that int8 does not hold, as plain int32: the network's output, mostly.
+"""Values that the activations' type does not hold, as plain int32: the network's output, mostly.
 
 A dense layer or convolution whose accumulator is the output is a BATCH_MATMUL of int8 by int8,
 which the runtimes give as int32 without any rounding, and an ADD of the bias. Where its input is
-int32 itself, or its weights are wider than int8, it is written as products and their sum. Steps
+wider itself, or its weights are wider than int8, it is written as products and their sum. Steps
 that no multiplier gives are compared one by one.
 """
 
@@ -16,23 +16,21 @@ import numpy as np
 from flow.graph import Node
 from flow.layout import Layout
 from flow.ops import Add, Conv, Dense, IntArray, Mul, Relu, SumPool
-from flow.ops.windows import windows_of
 from targets.tflite.arithmetic import MAX_ACCUMULATOR
 from targets.tflite.kernels import MAX_WEIGHT, Goal
 from targets.tflite.model import DType, Kind, Tensor
-from targets.tflite.moves import padded, relabelled, settled
+from targets.tflite.moves import check_entries, padded, relabelled, settled, windows
 from targets.tflite.state import (
-    INT8_HIGH,
-    INT8_LOW,
     Refused,
+    Rounded,
     State,
     Stored,
     device_shape,
+    place_of,
     scale_of,
 )
 
 _INT32 = Tensor("", (), DType.INT32)
-_MAX_ENTRIES = 1 << 20  # numbers of all windows, products or comparisons of one operator
 
 
 def wide(state: State, node: Node, sources: list[Stored]) -> Stored:
@@ -74,7 +72,7 @@ def _dense(state: State, node: Node, op: Dense, source: Stored) -> Stored:
 def _conv(state: State, node: Node, op: Conv | SumPool, source: Stored) -> Stored:
     """Every window gathered as a row, then as a dense layer."""
     source = settled(state, node.name, source)
-    channels, height, width = source.layout.shape
+    channels = source.layout.shape[0]
     if isinstance(op, SumPool):
         ones = np.ones((channels, 1, *op.window), dtype=np.int64)
         nothing = np.zeros(channels, dtype=np.int64)
@@ -83,14 +81,9 @@ def _conv(state: State, node: Node, op: Conv | SumPool, source: Stored) -> Store
     if any(op.pads):
         number = op.pad_value + source.zero
         tensor = padded(state, f"{node.name}_pad", tensor, op.pads, number)
-        height, width = tensor.shape[1:3]
     weight = op.ungrouped()
-    places = np.arange(prod(tensor.shape)).reshape(1, height, width, channels)
-    windows = windows_of(places.transpose(0, 3, 1, 2), weight.shape[2:], op.stride, op.dilation)
-    rows = windows[0].transpose(1, 2, 0, 3, 4)  # (oh, ow, C, kh, kw)
-    count, taps = prod(rows.shape[:2]), prod(rows.shape[2:])
-    _check_entries(count * taps, "window entries")
-    taken = state.gathered(tensor, rows.reshape(-1), (1, count, taps), f"{node.name}_windows")
+    taps = (weight.shape[2], weight.shape[3])
+    taken = windows(state, f"{node.name}_windows", tensor, taps, op.stride, op.dilation)
     rows_of = Stored(taken, source.zero, source.layout)
     made = _matmul(state, node, rows_of, weight.reshape(len(weight), -1), op.bias)
     shaped = state.reshaped(made, device_shape(node.output.shape), f"{node.name}_shaped")
@@ -116,7 +109,7 @@ def _matmul(state: State, node: Node, source: Stored, matrix: IntArray, bias: In
         inputs = (plain.tensor, weight)
         state.operator(Kind.BATCH_MATMUL, inputs, product, 2, adjX=False, adjY=False)
     else:
-        _check_entries(places * outs * taps, "products")
+        check_entries(places * outs * taps, "products in int32")
         spread = state.reshaped(
             _number(state, node, rows), (1, places, 1, taps), f"{node.name}_spread"
         )
@@ -140,7 +133,7 @@ def compared(state: State, name: str, source: Stored, wanted: Goal) -> Stored:
     source = settled(state, name, source)
     channels, places = source.layout.shape[0], prod(source.layout.shape[1:])
     longest = max(max(len(steps.cuts) for steps in wanted.steps), 1)
-    _check_entries(channels * places * longest, "comparisons")
+    check_entries(channels * places * longest, "comparisons in int32")
     never = np.iinfo(np.int32).max
     cuts = np.full((1, 1, channels, longest), never, dtype=np.int64)
     for row, steps in zip(cuts[0, 0], wanted.steps, strict=True):
@@ -157,13 +150,16 @@ def compared(state: State, name: str, source: Stored, wanted: Goal) -> Stored:
     counts = state.tensor(f"{name}_counts", shape, _INT32)
     state.operator(Kind.CAST, (reached,), counts, inDataType=6, outDataType=2)
     total = _sum(state, f"{name}_count", counts)
-    zero = 0 if INT8_LOW <= wanted.low and wanted.high <= INT8_HIGH else INT8_LOW - wanted.low
+    held = state.codes
+    zero = place_of(held, wanted.low, wanted.high)
     firsts = state.integers(f"{name}_first", [steps.first + zero for steps in wanted.steps])
     number = state.tensor(f"{name}_number", total.shape, _INT32)
     state.operator(Kind.ADD, (total, firsts), number)
-    like = Tensor("", (), DType.INT8, (scale_of(wanted.value),), zero)
+    point = zero if held is DType.INT8 else 0
+    like = Tensor("", (), held, (scale_of(wanted.value),), point)
     made = state.tensor(name, total.shape, like)
-    state.operator(Kind.CAST, (number,), made, inDataType=2, outDataType=9)
+    state.operator(Kind.CAST, (number,), made, inDataType=2, outDataType=held.number)
+    state.result.rounded[name] = Rounded(instead="steps compared one by one, in int32")
     shaped = state.reshaped(made, device_shape(wanted.value.shape), f"{name}_shaped")
     return Stored(shaped, zero, Layout.channels_last(wanted.value.shape))
 
@@ -173,14 +169,6 @@ def _sum(state: State, name: str, terms: Tensor) -> Tensor:
     made = state.tensor(name, terms.shape[:-1], _INT32)
     axis = state.integers(f"{name}_axis", [len(terms.shape) - 1])
     return state.operator(Kind.SUM, (terms, axis), made, keepDims=False)
-
-
-def _check_entries(count: int, what: str) -> None:
-    if count > _MAX_ENTRIES:
-        raise Refused(
-            f"it needs {count} {what} in int32, at most {_MAX_ENTRIES} are written",
-            "quantize to fewer bits directly behind the layer that computes the sum",
-        )
 
 
 def _add(state: State, node: Node, op: Add, sources: list[Stored]) -> Stored:
@@ -210,7 +198,7 @@ def _number(state: State, node: Node, tensor: Tensor) -> Tensor:
     if tensor.dtype is DType.INT32:
         return tensor
     made = state.tensor(f"{node.name}_cast", tensor.shape, _INT32)
-    return state.operator(Kind.CAST, (tensor,), made, inDataType=9, outDataType=2)
+    return state.operator(Kind.CAST, (tensor,), made, inDataType=tensor.dtype.number, outDataType=2)
 
 
 def _less(state: State, name: str, source: Stored, number: int) -> Stored:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from flow.ops import IntArray
 from flow.requant import Rounding, Rule, Steps
-from targets.tflite.arithmetic import Arithmetic, Fitted, Scales, begins, fit
+from targets.tflite.arithmetic import Arithmetic, Scales
+from targets.tflite.fit import Fitted, begins, fit
 
 REACH = 1500
 

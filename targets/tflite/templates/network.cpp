@@ -24,9 +24,9 @@ class Network {
   }
 
   std::vector<double> operator()(const std::vector<float>& x) {
-    std::int8_t* input = interpreter_->typed_input_tensor<std::int8_t>(0);
+    IN_TYPE* input = interpreter_->typed_input_tensor<IN_TYPE>(0);
     for (std::size_t i = 0; i < x.size(); ++i) {
-      input[i] = static_cast<std::int8_t>(code(x[i]) + IN_ZERO);
+      input[i] = static_cast<IN_TYPE>(code(x[i]) + IN_ZERO);
     }
     interpreter_->Invoke();
     const OUT_TYPE* output = interpreter_->typed_output_tensor<OUT_TYPE>(0);
