@@ -7,8 +7,11 @@ with every n-th step, and their codes added, which no runtime rounds where scale
 Where a kernel misses few steps, as on LiteRT with float scales of 8 bits, further rows of the layer
 say whether the accumulator has reached the step, and the one that the kernel has instead; a layer
 of ones and minus ones adds the differences to the code.
-With 16-bit activations LiteRT's dense layers have float64 multipliers: where its convolutions' 31
-or 15 bits do not do, their windows are gathered, and a dense layer goes over them.
+With 16-bit activations there are numbers to spare. Where a kernel's steps are off by a fraction of
+an accumulator, as its offset is a whole number, it writes codes that are too high, each channel's
+by another whole number, which moves its steps by a fraction; an addition moves them back, and
+clamps. LiteRT's dense layers have float64 multipliers: where the 31 or 15 bits of its convolutions
+do not do, their windows are gathered, and a dense layer goes over them.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ from targets.tflite.kernels import (
     Goal,
     Product,
     Representation,
+    bases,
     lowest,
     representation,
 )
 from targets.tflite.model import Activation, DType, Kind, Tensor
 from targets.tflite.moves import mixed
-from targets.tflite.search import Kernel, best, proven, scales_of, ways
+from targets.tflite.search import Kernel, best, proven, scales_of, shifted, ways
 from targets.tflite.state import (
     Refused,
     Rounded,
@@ -46,8 +50,9 @@ _PARTS = (2, 3, 4)  # kernels that may share the steps of one layer
 _ROWS = 4  # rows of corrections, at most, for each of the layer's own
 
 
-def finish(state: State, node: str, made: Product, goal: Goal) -> Stored:
+def finish(state: State, node: str, made: Product, goal: Goal, every: bool = False) -> Stored:
     """Write the kernel, or the few, that give the goal; channels that are not proven are noted.
+    With `every`, all is tried: what needs the network's own scales too.
 
     Raises:
         Refused: an accumulator does not fit the kernels'.
@@ -55,8 +60,8 @@ def finish(state: State, node: str, made: Product, goal: Goal) -> Stored:
     kernel = best(state, made, goal)
     missed = {c: f.missed for c, f in enumerate(kernel.fits) if f.missed}
     found = _repaired(state, node, made, goal, kernel) if missed else None
-    if found is None and missed:
-        found = _as_dense(state, node, made, goal)
+    if found is None and missed and every:
+        found = _shifted(state, node, made, goal) or _as_dense(state, node, made, goal)
     if found is None:
         if missed:
             state.result.unproven.append(Unproven(node, tuple(missed), max(missed.values())))
@@ -81,7 +86,8 @@ def _as_dense(
     way = kernel.way
     state.result.rounded[node] = Rounded(way.arithmetic, way.bias)
     if kernel.missed:
-        found = _repaired(state, node, dense, goal, kernel)
+        found = _shifted(state, node, dense, goal)
+        found = found or _repaired(state, node, dense, goal, kernel)
     else:
         found = kernel.chosen, _kernel(state, node, dense, goal, kernel)
     if found is None:
@@ -89,6 +95,33 @@ def _as_dense(
         return None
     state.result.rounded[node] = replace(state.result.rounded[node], dense=True)
     return found
+
+
+def _shifted(
+    state: State, node: str, made: Product, goal: Goal
+) -> tuple[Representation, Tensor] | None:
+    """The goal by a kernel whose codes lie higher, and an addition that moves them back."""
+    chosen = representation(bases(goal, state.codes)[0], goal.low, goal.high, state.codes)
+    if state.codes is not DType.INT16 or chosen.scale is None:
+        return None
+    every = (shifted(made, goal, chosen, way) for way in ways(state, made, goal))
+    kernel = next((kernel for kernel in every if kernel is not None), None)
+    if kernel is None:
+        return None
+    way = kernel.way
+    state.result.rounded[node] = Rounded(way.arithmetic, way.bias, shifted=True)
+    plain = replace(kernel, chosen=replace(chosen, activation=Activation.NONE, scale=None))
+    moved = _kernel(state, f"{node}_moved", made, goal, plain)
+    scale = (chosen.scale,)
+    moved = state.reshaped(moved, moved.shape, f"{node}_same", scale=scale)
+    order = slice(None) if made.place is None else made.place
+    back = -np.array([fitted.shift for fitted in kernel.fits])[order]
+    shape = (*(1 for _ in moved.shape[1:]), len(back))
+    term = state.constant(f"{node}_back", back.reshape(shape), state.codes, scale=scale)
+    output = state.tensor(node, moved.shape, moved)
+    fused = chosen.activation.value
+    state.operator(Kind.ADD, (moved, term), output, 2, fusedActivationFunction=fused)
+    return chosen, output
 
 
 def _repaired(

@@ -29,18 +29,20 @@ _TINY = 2.0**-20  # the same where the line is exact, but for these sums in floa
 _SAMPLE = 24  # steps at either end and in the middle that every candidate is held against
 _TRIED = 1 << 21  # evaluations at a time: bounds the memory
 _HOPELESS = 1 << 12  # evaluations of candidates of which none is near enough
+_FEW = 4  # candidates of which every shift is tried
 
 
 @dataclass(frozen=True)
 class Fitted:
     """One channel's kernel: code = base + rounded((argument*gain + offset) * multiplier), where the
     argument is the accumulator, negated if falling. `missed` accumulators next to a step get
-    another code than wanted; none: proven."""
+    another code than wanted; none: proven. Its codes are `shift` too high."""
 
     weight_scale: np.float32
     gain: int
     offset: int
     missed: int
+    shift: int = 0
 
     @property
     def proven(self) -> bool:
@@ -135,6 +137,60 @@ def fit(
             break
     assert best is not None, "a gain of 1 always fits"
     return best
+
+
+def fit_shifted(
+    steps: Steps,
+    base: int,
+    slope: float,
+    scales: Scales,
+    gains: tuple[int, ...],
+    shifts: range,
+    limit: int,
+) -> Fitted | None:
+    """The first proven kernel whose codes are one of `shifts` too high, None where there is none.
+
+    An offset of whole accumulators and a shift of whole codes together move the steps by a fraction
+    of an accumulator, any fraction where there are many shifts.
+
+    Args:
+        limit: the greatest offset.
+    """
+    wanted = _Wanted.of(steps, base, clamped=True)
+    higher = np.arange(shifts.start, shifts.stop)
+    for gain in gains:
+        for weight_scales in _candidates(slope / gain, scales):
+            multipliers = scales.arithmetic.multiplier(scales.s_in, weight_scales, scales.s_out)
+            slopes, leads = scales.arithmetic.line(multipliers)
+            least, greatest = wanted.few().offsets(gain, slopes, leads)
+            for row in np.flatnonzero(least < greatest)[:_FEW].tolist():
+                one = slice(row, row + 1)
+                ends = wanted.offsets(gain, slopes[one], leads[one])
+                low, high = (float(end[0]) + higher / slopes[row] for end in ends)
+                offsets = np.ceil(low)
+                inside = np.minimum(offsets - low, high - offsets)
+                inside[np.abs(offsets) > limit] = -np.inf
+                best = int(inside.argmax())
+                if not np.isfinite(inside[best]) or inside[best] <= 0:
+                    continue
+                offset, shift = int(offsets[best]), int(higher[best])
+                found = Fitted(weight_scales[row], gain, offset, 0, shift)
+                if _holds(steps, wanted, found, scales):
+                    return found
+    return None
+
+
+def _holds(steps: Steps, wanted: _Wanted, found: Fitted, scales: Scales) -> bool:
+    """Whether a kernel has all steps."""
+    arithmetic, one = scales.arithmetic, found.weight_scale.reshape(1)
+    multiplier = arithmetic.multiplier(scales.s_in, one, scales.s_out)
+    over, under = (
+        arithmetic.rounded(arguments * found.gain + found.offset, multiplier) - found.shift
+        for arguments in (wanted.above, wanted.below)
+    )
+    reached = max(abs(steps.low), abs(steps.high)) * found.gain + abs(found.offset)
+    fits = reached <= int(arithmetic.reach(multiplier)[0])
+    return fits and bool((over >= wanted.floors).all() and (under <= wanted.tops).all())
 
 
 def begins(values: IntArray, steps: Steps, fitted: Fitted, scales: Scales) -> IntArray:

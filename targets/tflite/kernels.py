@@ -48,6 +48,7 @@ class Product:
     room: int = MAX_WEIGHT
     shape: Shape | None = None  # of the operator's result, where it is not the value's
     dense: Callable[[], Product | None] | None = None
+    place: IntArray | None = None  # the order of channels in the result, where it is not theirs
 
     @property
     def spans(self) -> IntArray:

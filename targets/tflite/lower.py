@@ -17,7 +17,7 @@ from flow.requant import Rounding
 from targets.tflite.arithmetic import Scales
 from targets.tflite.finish import finish
 from targets.tflite.fit import fit
-from targets.tflite.kernels import Goal, bases, goal, identity, representation
+from targets.tflite.kernels import Goal, Product, bases, goal, identity, representation
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import max_pool, move, relabelled, settled
 from targets.tflite.products import aligned, is_product, product
@@ -199,11 +199,21 @@ def _by_steps(state: State, node: Node, before: Node | None, wanted: Goal) -> St
 
 def _kernel(state: State, node: Node, before: Node | None, wanted: Goal) -> Stored:
     """What `node` wants of the sum `before` it, or of the codes that it reads."""
-    if before is None:
-        return finish(state, node.name, product(state, node, node.inputs[0]), wanted)
-    if isinstance(before.op, Mul):
+    if before is not None and isinstance(before.op, Mul):
         return _mul(state, before, before.op, node.name, wanted)
-    return finish(state, node.name, product(state, before), wanted)
+
+    def sums() -> Product:
+        return product(state, node, node.inputs[0]) if before is None else product(state, before)
+
+    kept = state.mark()
+    made = finish(state, node.name, sums(), wanted)
+    if state.codes is DType.INT8 or not state.unproven_since(kept):
+        return made
+    state.back_to(kept)
+    for name in node.inputs if before is None else before.inputs:
+        scale = scale_of(state.graph.value(name))  # clamps dictated another
+        state.made[name] = relabelled(state, f"{name}_scaled", state.made[name], scale, 0)
+    return finish(state, node.name, sums(), wanted, every=True)
 
 
 def _mul(state: State, node: Node, op: Mul, name: str, wanted: Goal) -> Stored:

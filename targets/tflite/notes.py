@@ -50,6 +50,8 @@ def _rounding(rounded: Rounded, unproven: int) -> str:
     parts = [rounded.arithmetic.shown]
     if rounded.dense:
         parts.append("by a dense layer of its windows")
+    if rounded.shifted:
+        parts.append("an addition moves its codes")
     if rounded.kernels > 1:
         parts.append(f"{rounded.kernels} kernels share the steps")
     if rounded.corrections:

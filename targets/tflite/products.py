@@ -309,4 +309,15 @@ def _depthwise(
         )
 
     kind, shape = Kind.DEPTHWISE_CONV_2D, (1, 1, places, channels)
-    return Product(rows, bias, tensor, source.layout, emit, kind, largest, shape=shape, dense=dense)
+    return Product(
+        rows,
+        bias,
+        tensor,
+        source.layout,
+        emit,
+        kind,
+        largest,
+        shape=shape,
+        dense=dense,
+        place=place,
+    )

@@ -113,4 +113,6 @@ def over_windows(
 
     rows = weight.reshape(len(weight), -1)
     shape = (1, taken.shape[1], len(rows))
-    return Product(rows, bias, taken, layout, emit, Kind.FULLY_CONNECTED, largest, shape=shape)
+    return Product(
+        rows, bias, taken, layout, emit, Kind.FULLY_CONNECTED, largest, shape=shape, place=place
+    )

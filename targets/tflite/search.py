@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
+import numpy as np
+
 from targets.tflite.arithmetic import MAX_ACCUMULATOR, MAX_WIDE_ACCUMULATOR, Scales
-from targets.tflite.fit import Fitted, fit
+from targets.tflite.fit import Fitted, fit, fit_shifted
 from targets.tflite.kernels import Goal, Product, Representation, bases, representation
 from targets.tflite.model import DType
 from targets.tflite.state import Refused, State, scale_of
@@ -82,16 +84,44 @@ def proven(made: Product, goal: Goal, chosen: Representation, way: Way) -> Kerne
     return Kernel(chosen, way, fits) if len(fits) == len(goal.steps) else None
 
 
+def shifted(made: Product, goal: Goal, chosen: Representation, way: Way) -> Kernel | None:
+    """The kernel of this kind whose codes may lie higher or lower, each channel's by another
+    number; None where a channel of it is not proven."""
+    scales = Scales(way.arithmetic, made.source.scale[0], scale_of(goal.value))
+    held = made.source.dtype
+    low, high = goal.low - chosen.base, goal.high - chosen.base
+    shifts = range(-held.high - low, held.high - high + 1)
+    fits: list[Fitted] = []
+    rows = zip(goal.steps, goal.slopes, _rooms(made, way), made.spans.tolist(), strict=True)
+    for steps, slope, room, span in rows:
+        gains = _gains(room)
+        found: Fitted | None = fit(steps, chosen.base, slope, scales, gains)
+        assert found is not None
+        if not found.proven:
+            wide = way.bias is DType.INT64
+            limit = MAX_WIDE_ACCUMULATOR if wide else MAX_ACCUMULATOR - span * gains[-1]
+            found = fit_shifted(steps, chosen.base, slope, scales, gains, shifts, limit)
+        if found is None:
+            return None
+        fits.append(found)
+    return Kernel(chosen, way, tuple(fits))
+
+
+def _rooms(made: Product, way: Way) -> list[int]:
+    """The factor by which each row may be multiplied."""
+    most = np.maximum(abs(made.rows).max(axis=1, initial=0), 1)
+    rooms = made.room // most
+    if made.source.dtype is DType.INT16 and way.bias is DType.INT32:
+        rooms = np.minimum(rooms, MAX_ACCUMULATOR // np.maximum(made.spans, 1))
+    found: list[int] = rooms.tolist()
+    return found
+
+
 def fits_of(made: Product, goal: Goal, chosen: Representation, way: Way) -> Iterator[Fitted]:
     """Every channel's kernel."""
     scales = scales_of(made, goal, chosen, way)
     kept: dict[tuple[int, float, int], Fitted] = {}  # channels that are alike are searched once
-    most = abs(made.rows).max(axis=1, initial=0)
-    rows = zip(goal.steps, goal.slopes, most.tolist(), made.spans.tolist(), strict=True)
-    for steps, slope, weight, span in rows:
-        room = made.room // max(weight, 1)
-        if made.source.dtype is DType.INT16 and way.bias is DType.INT32:
-            room = min(room, MAX_ACCUMULATOR // max(span, 1))
+    for steps, slope, room in zip(goal.steps, goal.slopes, _rooms(made, way), strict=True):
         key = (id(steps), slope, room)
         if key not in kept:
             gains = _gains(room)

@@ -56,13 +56,14 @@ class Unproven:
 @dataclass(frozen=True)
 class Rounded:
     """How a node was requantized: by so many `kernels` that share its steps, with rows for
-    `corrections` of single steps, as a `dense` layer of the windows of a convolution, or, without
-    an arithmetic, by what `instead` says."""
+    `corrections` of single steps, with codes that are `shifted` and moved back, as a `dense` layer
+    of the windows of a convolution, or, without an arithmetic, by what `instead` says."""
 
     arithmetic: Arithmetic | None = None
     bias: DType = DType.INT32
     kernels: int = 1
     corrections: int = 0
+    shifted: bool = False
     dense: bool = False
     instead: str = ""
 

@@ -2,6 +2,7 @@
 
 `make conformance` runs every case through every target's simulated hardware and writes the matrix
 to reports/baseline/conformance.csv; `make test` checks the refusals of all and runs a sample.
+`python -m tests.conformance.cases tflite` measures only the columns of that name anew.
 """
 
 from __future__ import annotations
@@ -257,8 +258,13 @@ MORE = {
         for backend, strategy in (("Quartus", "resource"), ("Catapult", "latency"))
         for io_type in ("io_parallel", "io_stream")
     ],
-    # It rounds twice: ties are exact only where every step is compared.
-    "tflite": [{"runtime": "tflite-runtime", "exact": "proven"}],
+    "tflite": [
+        # It rounds twice: ties are exact only where every step is compared.
+        {"runtime": "tflite-runtime", "exact": "proven"},
+        {"runtime": "tflite-runtime", "xnnpack": "true"},
+        {"activations": "int16"},
+        {"runtime": "tflite-runtime", "activations": "int16"},
+    ],
 }
 
 
@@ -277,7 +283,8 @@ def variants() -> Iterator[tuple[str, Target]]:
             label = " ".join((name, *(value for _, value in chosen)))
             yield label, target.with_options(dict(chosen))
         for options in MORE.get(name, ()):
-            yield " ".join((name, *options.values())), target.with_options(options)
+            words = (key if value == "true" else value for key, value in options.items())
+            yield " ".join((name, *words)), target.with_options(options)
 
 
 def run(case: Case, target: Target, folder: Path) -> bool:
@@ -310,17 +317,33 @@ def verdict(case: Case, label: str, target: Target) -> str:
     return found
 
 
-def _row(number: int) -> list[str]:
-    """One case through every variant, in a process of its own."""
+def matrix(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """A matrix that was written: (op, case) to target variant to exact or refused."""
+    with path.open() as handle:
+        return {(row.pop("op"), row.pop("case")): row for row in csv.DictReader(handle)}
+
+
+def _row(number: int, only: str, kept: dict[str, str]) -> list[str]:
+    """One case through every variant whose name begins so, in a process of its own; the others'
+    verdicts are kept."""
     case = list(cases())[number]
-    return [case.op, case.label, *(verdict(case, *variant) for variant in variants())]
+    found = (
+        verdict(case, label, target) if label.startswith(only) else kept[label]
+        for label, target in variants()
+    )
+    return [case.op, case.label, *found]
 
 
-def main() -> int:
-    """Run all on every core, write the matrix; 1 if something is neither exact nor refused."""
-    count, rows = len(list(cases())), []
+def main(only: str = "") -> int:
+    """Run all on every core, write the matrix; 1 if something is neither exact nor refused. Columns
+    whose names do not begin with `only` stay as they were written."""
+    every, rows = list(cases()), []
+    count = len(every)
+    written = matrix(MATRIX) if only else {}
+    kept = [written[case.op, case.label] if only else {} for case in every]
     with ProcessPoolExecutor() as pool:
-        for number, row in enumerate(pool.map(_row, range(count)), start=1):
+        done = pool.map(_row, range(count), [only] * count, kept)
+        for number, row in enumerate(done, start=1):
             rows.append(row)
             print(f"{number}/{count} {row[0]}, {row[1]}: {' '.join(row[2:])}", file=sys.stderr)
     MATRIX.parent.mkdir(parents=True, exist_ok=True)
@@ -335,4 +358,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -15,7 +14,7 @@ from flow.vectors import make_vectors
 from targets.hls4ml import csim
 from targets.hls4ml.backends import Backend
 from targets.hls4ml.layers import Layer
-from tests.conformance.cases import MATRIX, Case, cases, run, variants
+from tests.conformance.cases import MATRIX, Case, cases, matrix, run, variants
 from tests.conformance.programs import kept_in
 from tests.targets.test_backends import build as project
 
@@ -25,18 +24,12 @@ COLUMNS = dict(variants())
 SAMPLE = 8  # every so many cases are simulated here, each in one variant; `make conformance`: all
 
 
-def matrix() -> dict[tuple[str, str], dict[str, str]]:
-    """The committed matrix: (op, case) to target variant to exact or refused."""
-    with (ROOT / MATRIX).open() as handle:
-        return {(row.pop("op"), row.pop("case")): row for row in csv.DictReader(handle)}
-
-
 def test_every_op_has_a_case() -> None:
     assert {op for op, _ in EVERY} == set(OPS)
 
 
 def test_the_matrix_is_whole_and_nothing_in_it_is_wrong() -> None:
-    found = matrix()
+    found = matrix(ROOT / MATRIX)
     assert found.keys() == EVERY.keys()
     assert {word for row in found.values() for word in row.values()} == {"exact", "refused"}
 
@@ -44,7 +37,7 @@ def test_the_matrix_is_whole_and_nothing_in_it_is_wrong() -> None:
 @pytest.mark.parametrize("label", COLUMNS)
 def test_refusals_are_the_matrix_s(label: str) -> None:
     refused = {key for key, case in EVERY.items() if COLUMNS[label].check(case.graph)}
-    assert refused == {key for key, row in matrix().items() if row[label] == "refused"}
+    assert refused == {key for key, row in matrix(ROOT / MATRIX).items() if row[label] == "refused"}
 
 
 def test_a_program_is_built_once_for_the_same_sources(tmp_path: Path) -> None:
