@@ -26,9 +26,9 @@ _ULPS = np.array(sorted(range(-64, 65), key=abs))
 _WIDE = np.geomspace(2.0**-17, 2.0**-8, 40)  # relative changes of the scale, for few steps
 _FEASIBLE = 1.5  # accumulators of slack before a candidate is not even tried: float32 rounding
 _TINY = 2.0**-20  # the same where the line is exact, but for these sums in float64
-_SAMPLE = 24  # steps at either end and in the middle that every candidate is held against
+_SAMPLE, _SPREAD = 24, 240  # steps that every candidate is held against, see _some
 _TRIED = 1 << 21  # evaluations at a time: bounds the memory
-_HOPELESS = 1 << 12  # evaluations of candidates of which none is near enough
+_SMALL = 1 << 10  # conditions up to which candidates are tried of which none is near enough
 _FEW = 4  # candidates of which every shift is tried
 
 
@@ -74,13 +74,9 @@ class _Wanted:
         return cls(*joined)
 
     def few(self) -> _Wanted:
-        """The conditions at both ends and in the middle, next to each other."""
-        return _Wanted(
-            self.above[_some(self.above)],
-            self.floors[_some(self.above)],
-            self.below[_some(self.below)],
-            self.tops[_some(self.below)],
-        )
+        """A sample of the conditions."""
+        over, under = _some(len(self.above)), _some(len(self.below))
+        return _Wanted(self.above[over], self.floors[over], self.below[under], self.tops[under])
 
     def offsets(
         self, gain: int, slope: NDArray[np.float64], lead: NDArray[np.float64]
@@ -93,10 +89,12 @@ class _Wanted:
         return least.max(axis=1, initial=-np.inf), greatest.min(axis=1, initial=np.inf)
 
 
-def _some(values: IntArray) -> IntArray:
-    """The places of a sample of so many values."""
-    count, taken = len(values), np.arange(_SAMPLE)
-    places = np.concatenate([taken, count // 2 + taken, count - 1 - taken])
+def _some(count: int) -> IntArray:
+    """The places of a sample of so many values: some next to each other at both ends and in the
+    middle, and some all over."""
+    taken = np.arange(_SAMPLE)
+    spread = np.linspace(0, count - 1, _SPREAD).astype(np.int64)
+    places = np.concatenate([taken, count // 2 + taken, count - 1 - taken, spread])
     inside: IntArray = np.unique(places[(places >= 0) & (places < count)])
     return inside
 
@@ -121,21 +119,25 @@ def fit(
         clamped: whether the kernel's clamp holds the first and the last code.
     """
     wanted = _Wanted.of(steps, base, clamped)
+    few = wanted.few()
     best: Fitted | None = None
     for gain in gains:
         if max(abs(steps.low), abs(steps.high)) * gain > scales.room:
             continue
         possible = not scales.arithmetic.straight
         for weight_scales in _candidates(slope / gain, scales):
-            found, gap = _best(steps, wanted, gain, weight_scales, scales, free)
-            if best is None or found.missed < best.missed:
+            found, gap = _best(steps, wanted, few, gain, weight_scales, scales, free)
+            if found is not None and (best is None or found.missed < best.missed):
                 best = found
-            if best.proven:
+            if best is not None and best.proven:
                 return best
             possible = possible or gap > 0
         if not possible:  # no line crosses between all steps, and more gain moves none of them
             break
-    assert best is not None, "a gain of 1 always fits"
+    if best is None:
+        nominal = next(_candidates(slope / gains[0], scales))
+        best = _tried(steps, wanted, gains[0], nominal, scales, free, hopeless=True)
+    assert best is not None, "what is hopeless is tried"
     return best
 
 
@@ -157,12 +159,13 @@ def fit_shifted(
         limit: the greatest offset.
     """
     wanted = _Wanted.of(steps, base, clamped=True)
+    few = wanted.few()
     higher = np.arange(shifts.start, shifts.stop)
     for gain in gains:
         for weight_scales in _candidates(slope / gain, scales):
             multipliers = scales.arithmetic.multiplier(scales.s_in, weight_scales, scales.s_out)
             slopes, leads = scales.arithmetic.line(multipliers)
-            least, greatest = wanted.few().offsets(gain, slopes, leads)
+            least, greatest = few.offsets(gain, slopes, leads)
             for row in np.flatnonzero(least < greatest)[:_FEW].tolist():
                 one = slice(row, row + 1)
                 ends = wanted.offsets(gain, slopes[one], leads[one])
@@ -221,15 +224,16 @@ def _candidates(slope: float, scales: Scales) -> Iterator[NDArray[np.float32]]:
 def _best(
     steps: Steps,
     wanted: _Wanted,
+    few: _Wanted,
     gain: int,
     weight_scales: NDArray[np.float32],
     scales: Scales,
     free: bool,
-) -> tuple[Fitted, float]:
-    """The first proven one or that which misses least, and by how many accumulators the line that
-    is the furthest from any step is off it."""
+) -> tuple[Fitted | None, float]:
+    """The first proven one or that which misses least, None where none is near and there are many
+    steps; and by how many accumulators the line that is the furthest from any step is off it."""
     multipliers = scales.arithmetic.multiplier(scales.s_in, weight_scales, scales.s_out)
-    least, greatest = wanted.few().offsets(gain, *scales.arithmetic.line(multipliers))
+    least, greatest = few.offsets(gain, *scales.arithmetic.line(multipliers))
     near = np.flatnonzero(_near(scales.arithmetic, least, greatest, gain, free))
     size = len(wanted.above) + len(wanted.below) + 1
     best: Fitted | None = None
@@ -240,11 +244,9 @@ def _best(
         if found is not None and (best is None or found.missed < best.missed):
             best = found
         start, count = start + count, max(_TRIED // (2 * size), 1)
-    if best is None:
-        nearest = np.argsort(least - greatest, kind="stable")
-        few = weight_scales[nearest[: max(min(8, _HOPELESS // size), 1)]]
-        best = _tried(steps, wanted, gain, few, scales, free, hopeless=True)
-    assert best is not None
+    if best is None and size <= _SMALL:
+        nearest = weight_scales[np.argsort(least - greatest, kind="stable")[:8]]
+        best = _tried(steps, wanted, gain, nearest, scales, free, hopeless=True)
     return best, float((greatest - least).max())
 
 

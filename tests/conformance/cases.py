@@ -262,8 +262,8 @@ MORE = {
         # It rounds twice: ties are exact only where every step is compared.
         {"runtime": "tflite-runtime", "exact": "proven"},
         {"runtime": "tflite-runtime", "xnnpack": "true"},
-        {"activations": "int16"},
-        {"runtime": "tflite-runtime", "activations": "int16"},
+        {"activations": "int16", "exact": "proven"},
+        {"runtime": "tflite-runtime", "activations": "int16", "exact": "proven"},
     ],
 }
 
