@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.ops import IntArray
 from flow.requant import Rounding, Rule, Steps
 from targets.tflite.arithmetic import Arithmetic, Scales
-from targets.tflite.fit import Fitted, begins, fit
+from targets.tflite.fit import Fitted, begins, fit, fit_shifted
 
 REACH = 1500
 
@@ -128,3 +130,55 @@ def test_two_kernels_round_ties_to_even_where_one_cannot() -> None:
     for first in (0, 1):
         part = Steps(False, 0, steps.cuts[first::2], 0, 200, 0, len(steps.cuts[first::2]))
         assert fit(part, 0, 1 / 16, scales, (1,)).proven
+
+
+LINES = [Arithmetic.RUY, Arithmetic.REDUCED, Arithmetic.FLOAT64]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arithmetic=st.sampled_from(LINES),
+    scale=st.floats(2.0**-7, 0.5).map(lambda s: Fraction(float(np.float32(s)))),
+    sign=st.sampled_from([1, -1]),
+    offset=st.fractions(-20, 20, max_denominator=97),
+    bits=st.integers(4, 9),
+)
+def test_codes_that_are_moved_are_the_rule_for_every_accumulator(
+    arithmetic: Arithmetic, scale: Fraction, sign: int, offset: Fraction, bits: int
+) -> None:
+    """An addition takes the shift off again, and clamps."""
+    rule = Rule(scale * sign, offset, Rounding.HALF_EVEN, 0, True, 0, (1 << bits) - 1)
+    steps = rule.steps(-REACH, REACH)
+    scales = Scales(arithmetic, 1.0, 1.0)
+    shifts = range(-(1 << 15) + 1, (1 << 15) - (1 << bits))
+    found = fit_shifted(steps, 0, float(scale), scales, (1,), shifts, 1 << 30)
+    if found is None:
+        return
+    assert found.shift in shifts
+    accs = np.arange(-REACH, REACH + 1)
+    multiplier = arithmetic.multiplier(1.0, found.weight_scale.reshape(1), 1.0)
+    sums = (accs if sign > 0 else -accs) * found.gain + found.offset
+    codes = arithmetic.rounded(sums, multiplier).clip(-(1 << 15), (1 << 15) - 1) - found.shift
+    wanted = [rule.code(int(acc)) for acc in accs]
+    assert np.array_equal(codes.clip(rule.low, rule.high), wanted)
+
+
+@pytest.mark.parametrize("arithmetic", [Arithmetic.RUY, Arithmetic.FLOAT64])
+def test_codes_that_are_moved_have_steps_between_two_accumulators(arithmetic: Arithmetic) -> None:
+    """A third of an accumulator off, 2,048 steps: no whole offset does, a shift does."""
+    scale = Fraction(float(np.float32(0.317)))
+    rule = Rule(scale, scale / 3, Rounding.HALF_EVEN, 0, True, 0, 2047)
+    steps, scales = rule.steps(-99, 7000), Scales(arithmetic, 1.0, 1.0)
+    assert not fit(steps, 0, float(scale), scales, (1,)).proven
+    assert fit_shifted(steps, 0, float(scale), scales, (1,), range(-9000, 9000), 1 << 30)
+
+
+def test_many_steps_are_searched_in_bounded_time() -> None:
+    """65,535 of ties to even, which no line has: given up after a sample of them."""
+    rule = Rule(Fraction(1, 8), Fraction(0), Rounding.HALF_EVEN, 0, True, 0, 65535)
+    steps = rule.steps(0, 1 << 19)
+    start = time.process_time()
+    for arithmetic in LINES:
+        scales = Scales(arithmetic, 1.0, 1.0)
+        assert not fit(steps, 32768, 0.125, scales, (1, 2, 4, 8, 16, 32, 64)).proven
+    assert time.process_time() - start < 2

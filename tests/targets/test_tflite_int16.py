@@ -104,6 +104,32 @@ def test_float_scales_are_proven(tmp_path: Path, runtime: str) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def fifteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A convolution whose 32,767 float steps and 144 products are too fine for 31 bits."""
+    rng = np.random.default_rng(5)
+    net = Net((16, 5, 5))
+    x = net.quant("x", 0.013, 12, signed=False)
+    w = net.quant(net.constant(rng.normal(0, 0.3, (4, 16, 3, 3))), 0.0071, 8, narrow=True)
+    y = net.node("Relu", [net.node("Conv", [x, w], "conv", kernel_shape=[3, 3])])
+    y = net.node("Flatten", [net.quant(y, 0.0331 / 128, 15, signed=False, name="act")], axis=1)
+    w = net.quant(net.constant(rng.normal(0, 0.3, (3, 36))), 0.013, 8, narrow=True)
+    folder = tmp_path_factory.mktemp("fifteen")
+    return net.save(folder / "net.onnx", net.node("Gemm", [y, w], "fc", transB=1))
+
+
+def test_litert_takes_windows_as_a_dense_layer(fifteen: Path, tmp_path: Path) -> None:
+    artifact = compiled(fifteen, tmp_path / "artifact")
+    assert not warnings(artifact)
+    told = "float64 multiplier (float64), by a dense layer of its windows, "
+    assert rounding(artifact)["act"] == f"{told}an addition moves its codes, proven"
+
+
+def test_tflite_runtime_has_no_finer_layer(fifteen: Path, tmp_path: Path) -> None:
+    with pytest.raises(Mismatch, match="first difference: layer act"):
+        compiled(fifteen, tmp_path / "artifact", runtime="tflite-runtime")
+
+
 def test_float_scales_of_16_bits_are_found_out(tmp_path: Path) -> None:
     """Negative control: int16 has no number to spare there."""
     with pytest.raises(Mismatch, match="first difference: layer act"):

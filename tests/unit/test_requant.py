@@ -70,6 +70,17 @@ def rules(draw: st.DrawFn) -> Rule:
 ranges = st.tuples(st.integers(-700, 300), st.integers(0, 900)).map(lambda t: (t[0], t[0] + t[1]))
 
 
+def test_steps_of_large_numbers_are_the_rule() -> None:
+    """Numerators and denominators that no int64 holds together."""
+    scale = Fraction(13421773, 1 << 27) * Fraction(16777213, 1 << 24) / Fraction(11184811, 1 << 20)
+    for rounding in ROUNDINGS:
+        rule = Rule(scale, Fraction(77777777, 99999989), rounding, 3, False, -5, 65530)
+        steps = rule.steps(-(1 << 20), 1 << 24)
+        for place in (0, 1, len(steps.cuts) // 2, -1):
+            cut = int(steps.cuts[place])
+            assert rule.code(cut) == rule.code(cut - 1) + 1
+
+
 @settings(max_examples=400)
 @given(rules(), ranges)
 def test_steps_are_the_rule(rule: Rule, reach: tuple[int, int]) -> None:
