@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from flow.errors import Offence
 from flow.graph import Graph, Node
 from flow.layout import Layout
@@ -17,7 +19,7 @@ from flow.requant import Rounding
 from targets.tflite.arithmetic import Scales
 from targets.tflite.finish import finish
 from targets.tflite.fit import fit
-from targets.tflite.kernels import Goal, Product, bases, goal, identity, representation
+from targets.tflite.kernels import Goal, Product, goal, identity, representation
 from targets.tflite.model import DType, Kind, Tensor
 from targets.tflite.moves import max_pool, move, relabelled, settled
 from targets.tflite.products import aligned, is_product, product
@@ -142,9 +144,11 @@ def _stored(state: State, name: str) -> Stored:
         sources = [_stored(state, source) for source in node.inputs]
         held = state.codes
         narrow = high - low < held.codes and all(s.tensor.dtype is held for s in sources)
+        kept = state.mark()
         if narrow:
             state.made[name] = _kernel(state, node, node, identity(state, node.output))
-        else:
+        if not narrow or state.unproven_since(kept):
+            state.back_to(kept)
             state.made[name] = wide(state, node, sources)
     return state.made[name]
 
@@ -181,6 +185,8 @@ def _needs_proof(state: State, node: Node, before: Node | None) -> bool:
     """Whether the vectors may not decide: where the kernel's rounding is not even meant, a table
     would do, or the user wants all proven."""
     meant = isinstance(node.op, Requant) and node.op.rounding is Rounding.HALF_EVEN
+    if before is not None and isinstance(before.op, Mul) and state.codes is DType.INT16:
+        return True  # it may be its clamp that there is no kernel for
     return state.choices.proven or before is None or not meant
 
 
@@ -216,20 +222,49 @@ def _kernel(state: State, node: Node, before: Node | None, wanted: Goal) -> Stor
     return finish(state, node.name, sums(), wanted, every=True)
 
 
+def _centred(state: State, name: str, value: str, source: Stored, zero: int) -> Stored:
+    """The value with the code `zero` as the number 0."""
+    point = zero + source.zero
+    if not point:
+        return source
+    tensor, held = source.tensor, state.codes
+    low, high = state.ends(value)
+    if low - zero < held.low or high - zero > held.high or point == held.low:
+        raise Refused(
+            f"its codes go from {low} to {high} around the zero-point {zero}, which int16 does "
+            "not hold",
+            "use zero-points inside the codes",
+        )
+    term = state.constant(f"{name}_point", np.array([-point]), held, scale=tensor.scale)
+    made = state.tensor(name, tensor.shape, tensor)
+    state.operator(Kind.ADD, (tensor, term), made, 2, fusedActivationFunction=0)
+    return Stored(made, source.zero - point, source.layout)
+
+
 def _mul(state: State, node: Node, op: Mul, name: str, wanted: Goal) -> Stored:
     """Two activations multiplied; the second one's scale is written so that the multiplier is the
     proven one."""
     first, second = (settled(state, node.name, state.made[source]) for source in node.inputs)
     points = [zero + source.zero for zero, source in zip(op.zeros, (first, second), strict=True)]
     held = state.codes
-    if held is DType.INT16 and any(points):
-        raise Refused(f"its zero-points are {points}, int16 has none", "use zero-points of 0")
+    if held is DType.INT16:  # it has no zero-points
+        first, second = (
+            _centred(state, f"{name}_in{place}", value, source, zero)
+            for place, (value, source, zero) in enumerate(
+                zip(node.inputs, (first, second), op.zeros, strict=True)
+            )
+        )
+        points = [0, 0]
     if not all(held.low <= point <= held.high for point in points):
         raise Refused(f"its zero-points {points} do not fit int8", "use zero-points inside int8")
     if len({(id(s), slope) for s, slope in zip(wanted.steps, wanted.slopes, strict=True)}) != 1:
         raise Refused("its requantization differs by channel", "use one scale for the tensor")
     (way,) = state.choices.kernels.ways(Kind.MUL)
-    for base in bases(wanted, held):
+    # There is no bias that would move the codes: 0 is the code that the product's 0 has.
+    natural = [base for base in wanted.bases if wanted.low <= base <= wanted.high]
+    for base in dict.fromkeys((*natural, wanted.low)):
+        if held is DType.INT16 and max(base - wanted.low, wanted.high - base) > held.high:
+            raise Refused("its codes do not fit int16 around 0", "use 15 bits")
         chosen = representation(base, wanted.low, wanted.high, held)
         scale = chosen.scale or scale_of(wanted.value)
         found = fit(

@@ -82,6 +82,16 @@ class Lowered:
     ends: tuple[Stored, ...] = ()  # input and output
 
 
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """How far a lowering was."""
+
+    tensors: int
+    operators: int
+    unproven: int
+    values: dict[str, Stored]
+
+
 @dataclass(frozen=True)
 class Choices:
     """The target's options that change the file."""
@@ -169,20 +179,22 @@ class State:
         self.operator(Kind.GATHER, (flat, index), taken, 2, axis=1, batchDims=0)
         return self.reshaped(taken, shape, f"{name}_shaped")
 
-    def mark(self) -> tuple[int, int, int]:
+    def mark(self) -> Mark:
         """Where the lowering is, to go back to."""
         result = self.result
-        return len(result.tensors), len(result.operators), len(result.unproven)
+        lengths = len(result.tensors), len(result.operators), len(result.unproven)
+        return Mark(*lengths, dict(result.values))
 
-    def unproven_since(self, mark: tuple[int, int, int]) -> bool:
-        return len(self.result.unproven) > mark[2]
+    def unproven_since(self, mark: Mark) -> bool:
+        return len(self.result.unproven) > mark.unproven
 
-    def back_to(self, mark: tuple[int, int, int]) -> None:
-        """Forget what was written since; only for what no graph value refers to."""
+    def back_to(self, mark: Mark) -> None:
+        """Forget what was written since."""
         result = self.result
-        parts: tuple[list[Any], ...] = (result.tensors, result.operators, result.unproven)
-        for part, length in zip(parts, mark, strict=True):
-            del part[length:]
+        del result.tensors[mark.tensors :]
+        del result.operators[mark.operators :]
+        del result.unproven[mark.unproven :]
+        result.values = dict(mark.values)
 
     def ends(self, name: str) -> tuple[int, int]:
         """The least and the greatest code that a value can hold."""
