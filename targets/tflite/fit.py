@@ -132,7 +132,7 @@ def fit(
             if best is not None and best.proven:
                 return best
             possible = possible or gap > 0
-        if not possible:  # no line crosses between all steps, and more gain moves none of them
+        if not possible and best is None:  # no line crosses between all steps, at any gain
             break
     if best is None:
         nominal = next(_candidates(slope / gains[0], scales))
@@ -245,8 +245,7 @@ def _best(
             best = found
         start, count = start + count, max(_TRIED // (2 * size), 1)
     if best is None and size <= _SMALL:
-        nearest = weight_scales[np.argsort(least - greatest, kind="stable")[:8]]
-        best = _tried(steps, wanted, gain, nearest, scales, free, hopeless=True)
+        best = _tried(steps, wanted, gain, weight_scales, scales, free, hopeless=True)
     return best, float((greatest - least).max())
 
 
@@ -274,7 +273,8 @@ def _tried(
     greatest = np.where(np.isinf(greatest), least + gain, greatest)
     offsets = np.zeros((len(multipliers), 1))
     if free:
-        offsets = (_between if arithmetic.straight else _offsets)(least, greatest)
+        known = arithmetic.straight and not hopeless
+        offsets = (_between if known else _offsets)(least, greatest)
     reached = max(abs(steps.low), abs(steps.high)) * gain
     room = np.maximum(arithmetic.reach(multipliers) - reached, 0)[:, None]
     offsets = np.clip(offsets, -room, room).astype(np.int64)
