@@ -5,9 +5,9 @@ a mismatch, with exact=measured. Trainings are short (EPOCHS), as agreement does
 accuracies are those of such networks. Outputs of 32 bits are the networks' accumulators, so that
 one inner code that differs changes all outputs of its sample, by many units; int8 ones are what
 `output_bits=8` makes of them.
-Run with `make bench SUITE=tflite_exact`; writes reports/baseline/tflite_exact.csv. With names of
-models (`python -m tests.bench.tflite_exact mnist_cnn`) only their rows are measured anew; with
-`int16` those of activations of 12 and 16 bits.
+Run with `make bench SUITE=tflite_exact`; writes reports/baseline/tflite_exact.csv and keeps the rows
+that are there: a run that was stopped goes on. `python -m tests.bench.tflite_exact mnist_cnn int16`
+measures the named models' rows anew, and those of activations of 12 and 16 bits.
 """
 
 from __future__ import annotations
@@ -80,41 +80,52 @@ def _asked(model: str, bits: int, models: list[str]) -> bool:
     return (model in models and bits <= 8) or ("int16" in models and bits > 8)
 
 
-def main(models: list[str]) -> int:
-    kept: list[list[str]] = []
-    if models and OUT.is_file():
+def main(anew: list[str]) -> int:
+    table: dict[tuple[str, ...], list[str]] = {}
+    if OUT.is_file():
         with OUT.open(newline="") as handle:
-            rows = list(csv.reader(handle))[1:]
-            kept = [row for row in rows if not _asked(row[0], int(row[2]), models)]
+            for row in list(csv.reader(handle))[1:]:
+                if not _asked(row[0], int(row[2]), anew):
+                    table[tuple(row[:5])] = row
+    for model, (scale, bits), output in [*NETWORKS, *WIDE]:
+        for name, runtime in RUNTIMES.items():
+            if bits > 8 and "xnnpack" in runtime:  # it has no kernels for int16
+                continue
+            key = (model, scale, str(bits), str(output), name)
+            if key not in table:
+                table[key] = [*key, *_row(model, options(model, scale, bits, output), runtime)]
+                print(*table[key], sep=", ", file=sys.stderr, flush=True)
+                OUT.write_text(_text(table))
+    print(_text(table), end="")
+    return 0
+
+
+def _row(model: str, chosen: dict[str, str], runtime: dict[str, str]) -> list[str]:
+    """What is measured of one network on one runtime."""
+    try:
+        exact, report = checked(model, chosen, runtime)
+    except Unsupported as error:
+        print(error, file=sys.stderr, flush=True)
+        return ["refused", *[""] * 7]
+    same = report.agreement
+    unproven = sum("not proven" in warning for warning in report.warnings)
+    found, wanted = (report.accuracy[key].value for key in ("simulation", "integer"))
+    share = f"{100 * same.outputs_equal / same.outputs:.3f}"
+    counts = (same.outputs_equal, same.outputs, share, same.largest, unproven)
+    return [exact, *map(str, counts), f"{100 * found:.2f}", f"{100 * wanted:.2f}"]
+
+
+def _text(table: dict[tuple[str, ...], list[str]]) -> str:
+    """The rows in the order of the networks."""
+    networks = [(m, s, str(b), str(o)) for m, (s, b), o in [*NETWORKS, *WIDE]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ["model", "scale", "bits", "output", "runtime", "exact", "outputs equal", "outputs"]
     head += ["share %", "largest difference", "unproven layers", "accuracy %", "reference %"]
     writer.writerow(head)
-    writer.writerows(kept)
-    for model, (scale, bits), output in [*NETWORKS, *WIDE]:
-        if models and not _asked(model, bits, models):
-            continue
-        for name, runtime in RUNTIMES.items():
-            if bits > 8 and "xnnpack" in runtime:  # it has no kernels for int16
-                continue
-            try:
-                exact, report = checked(model, options(model, scale, bits, output), runtime)
-            except Unsupported as error:
-                print(error, file=sys.stderr, flush=True)
-                writer.writerow([model, scale, bits, output, name, "refused", *[""] * 7])
-                continue
-            same = report.agreement
-            unproven = sum("not proven" in warning for warning in report.warnings)
-            found, wanted = (report.accuracy[key].value for key in ("simulation", "integer"))
-            share = f"{100 * same.outputs_equal / same.outputs:.3f}"
-            row = [model, scale, bits, output, name, exact, same.outputs_equal, same.outputs, share]
-            row += [same.largest, unproven, f"{100 * found:.2f}", f"{100 * wanted:.2f}"]
-            writer.writerow(row)
-            print(*row, sep=", ", file=sys.stderr, flush=True)
-            OUT.write_text(text.getvalue())
-    print(text.getvalue(), end="")
-    return 0
+    keys = ((*network, name) for network in networks for name in RUNTIMES)
+    writer.writerows(table[key] for key in keys if key in table)
+    return text.getvalue()
 
 
 if __name__ == "__main__":
