@@ -5,7 +5,7 @@ a mismatch, with exact=measured. Trainings are short (EPOCHS), as agreement does
 accuracies are those of such networks. Outputs of 32 bits are the networks' accumulators, so that
 one inner code that differs changes all outputs of its sample, by many units; int8 ones are what
 `output_bits=8` makes of them.
-Run with `make bench SUITE=tflite_exact`; writes reports/baseline/tflite_exact.csv and keeps the rows
+Run with `make bench SUITE=tflite_exact`; writes reports/baseline/tflite_exact.csv and keeps rows
 that are there: a run that was stopped goes on. `python -m tests.bench.tflite_exact mnist_cnn int16`
 measures the named models' rows anew, and those of activations of 12 and 16 bits.
 """
