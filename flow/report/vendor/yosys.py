@@ -9,7 +9,7 @@ from flow.report.vendor.reading import Damaged, Form, cut, json_number, read_jso
 from flow.report.vendor.synthesis import Count, Resource, Stage, Synthesis
 
 _CELLS = {  # patterns of mapped cells, and how many of the resource one is
-    r"SB_LUT4|LUT4|LUT[1-6]": (Resource.LUT, 1),
+    r"SB_LUT4|LUT4|LUT[1-6]|SRLC?(16|32)E": (Resource.LUT, 1),  # a shift register is a LUT
     r"SB_DFF\w*|TRELLIS_FF|FD[RSCP]E(_1)?": (Resource.FF, 1),
     r"SB_CARRY|CCU2C|CARRY[48]": (Resource.CARRY, 1),
     r"SB_RAM40_4K\w*|DP16KD": (Resource.RAM, 1),

@@ -8,7 +8,7 @@ import pytest
 
 from flow.errors import FlowError, Mismatch, ToolFailed, UsageError
 from flow.metric import Kind
-from flow.report.vendor import vivado
+from flow.report.vendor import vivado, yosys
 from flow.report.vendor.synthesis import Clock, Count, Cycles, Power, Resource, Stage, Synthesis
 from tests.report.vendor.support import parsed, text
 
@@ -255,6 +255,13 @@ def test_yosys(ending: str) -> None:
     assert used(found) == {R.LUT: 23, R.FF: 40, R.CARRY: 12, R.DSP: 1}
     assert found.notes == ("other cells: 4 L6MUX21, 8 PFUMX",)
     assert parsed("opensource/ice40_stat.json").version == "0.70"
+
+
+def test_a_shift_register_of_amds_is_a_lut() -> None:
+    stat = text("opensource/ecp5_stat.json").replace('"L6MUX21"', '"SRL16E"')
+    found = yosys.read_json_stat(stat.replace('"PFUMX"', '"SRLC32E"'), "stat.json")
+    assert used(found)[R.LUT] == 23 + 4 + 8
+    assert found.notes == ()
 
 
 def test_what_a_number_is_worth() -> None:
