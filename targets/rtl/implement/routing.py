@@ -1,0 +1,155 @@
+"""A netlist placed and routed by nextpnr, once for each seed, and packed into a bitstream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.errors import ToolFailed, UsageError
+from flow.report.vendor.nextpnr import read_report
+from flow.report.vendor.reading import read_text
+from flow.report.vendor.synthesis import Clock, Synthesis
+from flow.tools import ECPPACK, ICEPACK, NEXTPNR_ECP5, NEXTPNR_ICE40, Tool
+from targets.rtl.implement.fit import TooLarge
+from targets.rtl.implement.parts import Family, Part
+from targets.rtl.implement.paths import CriticalPath, read_paths
+from targets.rtl.implement.programs import Used, run_tool
+from targets.rtl.implement.synthesis import DESIGN
+
+MISSED = "clock-missed"  # in the name of a bitstream that is too slow
+_ROUTERS = {Family.ICE40: NEXTPNR_ICE40, Family.ECP5: NEXTPNR_ECP5}
+_PACKERS = {Family.ICE40: ICEPACK, Family.ECP5: ECPPACK}
+_ENDINGS = {Family.ICE40: "bin", Family.ECP5: "bit"}
+# What nextpnr says where there is no room left.
+_FULL = re.compile(
+    r"^ERROR: (.*(?:no BELs remaining|Unable to find (?:a placement location|legal placement)"
+    r"|Failed to (?:place|expand)|unable to place).*)$",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """One seed's result."""
+
+    seed: int
+    found: Synthesis
+    paths: tuple[CriticalPath, ...]
+
+    @property
+    def clock(self) -> Clock | None:
+        """The one that is nearest to its limit, or furthest beyond it."""
+        return self.found.clock
+
+    @property
+    def fmax_mhz(self) -> float | None:
+        return None if self.clock is None else self.clock.fmax_mhz
+
+    @property
+    def missed(self) -> tuple[Clock, ...]:
+        return tuple(clock for clock in self.found.clocks if clock.missed)
+
+    @property
+    def critical(self) -> CriticalPath | None:
+        """The slowest path from register to register, which sets the clock."""
+        inner = [path for path in self.paths if path.registered]
+        return max(inner, key=lambda path: path.delay_ns, default=None)
+
+
+def routing_tools(part: Part, bitstream: bool) -> tuple[Tool, ...]:
+    """What routes designs for the part, and packs them."""
+    if not part.family.routed:
+        return ()
+    packers = (_PACKERS[part.family],) if bitstream else ()
+    return (_ROUTERS[part.family], *packers)
+
+
+def route(
+    part: Part,
+    clock_mhz: float,
+    folder: Path,
+    seed: int,
+    pins: Path | None,
+    note: Callable[[str], None],
+) -> Used:
+    """Place and route the design in `folder`; the report and the layout are put beside it. A clock
+    that is missed is no failure here.
+
+    Raises:
+        ToolMissing, ToolFailed: nextpnr is not there, fails, or is killed.
+        TooLarge: it finds no place for all of the design.
+    """
+    layout = {Family.ICE40: "--asc", Family.ECP5: "--textcfg"}[part.family]
+    arguments = [f"--{part.device}", "--package", part.package]
+    arguments += ["--speed", part.speed] if part.speed else []
+    arguments += ["--freq", f"{clock_mhz:g}", "--seed", str(seed), "--timing-allow-fail"]
+    arguments += ["--json", DESIGN, "--report", _report(seed), layout, _layout(seed)]
+    if pins is not None:
+        (folder / _constraints(part)).write_bytes(pins.read_bytes())
+        option = {Family.ICE40: "--pcf", Family.ECP5: "--lpf"}[part.family]
+        arguments += [option, _constraints(part)]
+    log = f"route_{seed}.log"
+    purpose = f"place and route for {part.name} at {clock_mhz:g} MHz, seed {seed}"
+    try:
+        used = run_tool(_ROUTERS[part.family], arguments, folder, log, note, purpose)
+    except ToolFailed as error:
+        if (folder / log).is_file() and (full := _FULL.search(read_text(folder / log))):
+            raise TooLarge(part, (), f": nextpnr says: {full[1][:200]}") from error
+        raise
+    if not (folder / _report(seed)).is_file():
+        raise ToolFailed(f"nextpnr ended without an error, but wrote no {_report(seed)}")
+    return used
+
+
+def read_routed(folder: Path, seed: int) -> Routed:
+    """What `route` left in the folder. Raises UsageError where that is damaged."""
+    text = read_text(folder / _report(seed))
+    return Routed(seed, read_report(text, _report(seed)), read_paths(text, _report(seed)))
+
+
+def pack(
+    part: Part, folder: Path, top: str, best: Routed, note: Callable[[str], None]
+) -> tuple[Used, Path]:
+    """The bitstream of one seed, named so that nobody takes one that is too slow for a good one.
+
+    Raises:
+        ToolMissing, ToolFailed: the packer is not there, or fails.
+    """
+    mark = f".{MISSED}" if best.missed else ""
+    name = f"{top}{mark}.{_ENDINGS[part.family]}"
+    arguments = [_layout(best.seed), name]
+    used = run_tool(_PACKERS[part.family], arguments, folder, "pack.log", note, "bitstream")
+    if not (folder / name).is_file() or not (folder / name).stat().st_size:
+        raise ToolFailed(f"{used.tool} ended without an error, but wrote no {name}")
+    return used, folder / name
+
+
+def drop_layouts(folder: Path, seeds: tuple[int, ...], best: int) -> None:
+    """Remove the layouts, megabytes each, of all seeds but the best."""
+    for seed in seeds:
+        if seed != best:
+            (folder / _layout(seed)).unlink(missing_ok=True)
+
+
+def require_bitstream(part: Part) -> None:
+    """Raises UsageError where no free tool makes bitstreams for the part."""
+    if not part.family.routed:
+        raise UsageError(
+            f"option bitstream must be false with part={part.name}: {part.family.value} devices "
+            f"are synthesized here, and neither placed nor routed; give the Verilog to Vivado, or "
+            f"take an iCE40 or ECP5 part"
+        )
+
+
+def _report(seed: int) -> str:
+    return f"route_{seed}.json"
+
+
+def _layout(seed: int) -> str:
+    return f"route_{seed}.layout"
+
+
+def _constraints(part: Part) -> str:
+    return {Family.ICE40: "pins.pcf", Family.ECP5: "pins.lpf"}[part.family]

@@ -1,0 +1,95 @@
+"""Verilog to a netlist of a family's cells, by Yosys."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.errors import ToolFailed, UsageError
+from flow.report.vendor.reading import json_number, read_json, read_text
+from flow.report.vendor.synthesis import Resource, Synthesis
+from flow.report.vendor.yosys import read_json_stat
+from flow.tools import YOSYS
+from targets.rtl.implement.parts import Family, Part
+from targets.rtl.implement.programs import Used, run_tool
+
+STATISTICS = "stat.json"
+NETLIST = "netlist.v"  # of the family's cells, to be simulated
+DESIGN = "design.json"  # the same for nextpnr, where that routes the family
+_LOG = "synthesis.log"
+
+
+@dataclass(frozen=True)
+class Synthesized:
+    """What Yosys counted, and how many bits the design's ports have."""
+
+    found: Synthesis
+    ports: int
+
+
+def synthesize(
+    sources: Sequence[Path],
+    top: str,
+    part: Part,
+    folder: Path,
+    note: Callable[[str], None],
+    multipliers: bool = True,
+) -> Used:
+    """Write statistics, netlist and design into `folder`; `multipliers` may become DSPs.
+
+    Raises:
+        ToolMissing, ToolFailed: Yosys is not there, or refuses the design.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,200}", top):  # it goes into a script
+        raise UsageError(f"the top module's name must be plain Verilog, not {top!r}")
+    for source in sources:
+        if source.suffix not in (".v", ".sv"):
+            raise UsageError(f"{source}: must be a .v or .sv file")
+    script = "; ".join(
+        [
+            _script(top, part, multipliers),
+            # A net that nothing drives, or two things drive, is no design of ours.
+            "check -assert",
+            f"tee -q -o {STATISTICS} stat -json",
+            f"write_verilog -noattr {NETLIST}",
+        ]
+    )
+    # Yosys in the wheel has a /tmp of its own: only what lies below the folder, or is named from
+    # there, is seen.
+    files = [os.path.relpath(source.resolve(), folder.resolve()) for source in sources]
+    arguments = ["-q", "-l", _LOG, "-p", script, *(f"./{file}" for file in files)]
+    used = run_tool(YOSYS, arguments, folder, "yosys.log", note, f"synthesis for {part.name}")
+    if not (folder / STATISTICS).is_file():
+        raise ToolFailed(f"yosys ended without an error, but wrote no {STATISTICS}")
+    return used
+
+
+def read_synthesized(folder: Path) -> Synthesized:
+    """What `synthesize` left in the folder. Raises UsageError where that is damaged."""
+    where = str(folder / STATISTICS)
+    text = read_text(folder / STATISTICS)
+    design = read_json(text, where)["design"]
+    ports = json_number(design.get("num_port_bits"), f"{where}: num_port_bits")
+    return Synthesized(read_json_stat(text, STATISTICS), int(ports))
+
+
+def uses_multipliers(found: Synthesis) -> bool:
+    count = found.resources.get(Resource.DSP)
+    return count is not None and count.used > 0
+
+
+def _script(top: str, part: Part, multipliers: bool) -> str:
+    """The synthesis script of the family."""
+    if part.family is Family.ICE40:
+        device = "u" if part.device == "up5k" else part.device[:2]
+        dsp = " -dsp" if multipliers and part.has[Resource.DSP].count else ""
+        return f"synth_ice40 -top {top} -device {device}{dsp} -json {DESIGN}"
+    no_dsp = "" if multipliers else " -nodsp"
+    if part.family is Family.ECP5:
+        return f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}"
+    # Without pads: the design is a part of another one, and is routed elsewhere.
+    family = part.family.value
+    return f"synth_xilinx -top {top} -family {family} -flatten -noiopad{no_dsp}"

@@ -1,0 +1,58 @@
+"""Programs that stand in for Yosys, nextpnr and the packers: they leave recorded reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flow.tools import ECPPACK, ICEPACK, NEXTPNR_ECP5, NEXTPNR_ICE40, YOSYS, Tool
+
+DATA = Path(__file__).parent / "data" / "rtl"
+MADD = DATA / "madd.v"
+
+# Tells its version, writes down what it was called with, and then does its work.
+_HEAD = """\
+#!/bin/sh
+case "$1" in -V|--version) echo "it is version @VERSION@ of 2026"; exit 0;; esac
+for word in "$@"; do printf '%s\\n' "$word"; done >> "$0.called"
+printf '%s\\n' -- >> "$0.called"
+"""
+_YOSYS = "cp '@DATA@/@PART@_stat.json' stat.json; echo '{}' > design.json; echo > netlist.v\n"
+_NEXTPNR = """\
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --report) cp "@DATA@/@PART@_$2" "$2";;
+    --asc|--textcfg) echo layout > "$2";;
+  esac
+  shift
+done
+"""
+_PACK = 'echo bits > "$2"\n'
+
+
+class Tools:
+    """Stand-ins in a folder, taken in place of the real programs."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, part: str):
+        self._folder, self._monkeypatch, self._part = folder, monkeypatch, part
+        folder.mkdir()
+        self.put(YOSYS, _YOSYS)
+        for router in (NEXTPNR_ICE40, NEXTPNR_ECP5):
+            self.put(router, _NEXTPNR)
+        for packer in (ICEPACK, ECPPACK):
+            self.put(packer, _PACK)
+
+    def put(self, tool: Tool, work: str, version: str = "") -> None:
+        """A program for the tool that does `work`, a shell script."""
+        text = (_HEAD + work).replace("@VERSION@", version or tool.minimum or "1.0")
+        path = self._folder / tool.name
+        path.write_text(text.replace("@DATA@", str(DATA)).replace("@PART@", self._part))
+        path.chmod(0o755)
+        self._monkeypatch.setenv(tool.variable, str(path))
+
+    def calls(self, tool: Tool) -> list[list[str]]:
+        """The arguments of every run of the tool."""
+        called = self._folder / f"{tool.name}.called"
+        text = called.read_text() if called.is_file() else ""
+        return [run.splitlines() for run in text.split("--\n")[:-1]]
