@@ -12,7 +12,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run report compare list doctor test conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile check float-check run report compare list doctor test rtl-test conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -64,6 +64,9 @@ doctor: $(VENV)/.ready ## every external program and package: found, version, wh
 
 test: lint ## lint, types and all tests (under 20 minutes on 2 cores, set-up included)
 	@$(VENV)/bin/python -m pytest -q -n 2
+
+rtl-test: $(VENV)/.ready ## Verilog through Yosys, nextpnr and Verilator (minutes at their first start)
+	@RTL_TOOLS=1 $(VENV)/bin/python -m pytest -q tests/targets/test_rtl_tools.py
 
 conformance: $(VENV)/.ready ## every op by every target through simulated hardware, into reports/baseline
 	@$(VENV)/bin/python -m tests.conformance.cases

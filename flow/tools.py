@@ -257,7 +257,7 @@ class Running:
                 pause = min(2 * pause, 0.05)  # short programs are not waited for longer than needed
                 if (now := time.monotonic() - self._since) >= look:
                     look = now + _LOOK_SECONDS
-                    self._sample()
+                    self.look()
                     if tick is not None:
                         tick(now)
         except BaseException:
@@ -289,8 +289,16 @@ class Running:
         self._seconds = time.monotonic() - self._since
         return True
 
-    def _sample(self) -> None:
-        """The program's own peak up to now, in kilobytes."""
+    @property
+    def failed(self) -> bool:
+        """Whether the program has ended with an error; `wait` then raises it."""
+        return self.ended() and self._process.returncode != 0
+
+    def look(self) -> None:
+        """Take down what the program takes, or that it has ended; for one that runs beside the one
+        that is waited for."""
+        if self.ended():
+            return
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{self._process.pid}/status").read_text()
             if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):

@@ -1,9 +1,11 @@
-"""Verilog to parts: without the tools by what they once reported, and once with them."""
+"""Verilog to parts without the tools, by what they once reported; with them see
+test_rtl_tools.py."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import time
 import tomllib
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from flow.report.vendor.nextpnr import read_report
 from flow.report.vendor.reading import Damaged
 from flow.report.vendor.synthesis import Count, Resource, Stage, Synthesis
 from flow.report.vendor.yosys import read_json_stat
-from flow.tools import ICEPACK, NEXTPNR_ICE40, YOSYS, find, version
+from flow.tools import ICEPACK, NEXTPNR_ICE40, YOSYS, find
 from targets.rtl.implement.fit import TooLarge, demand, excess
 from targets.rtl.implement.implement import (
     SUMMARY,
@@ -235,6 +237,19 @@ def test_a_path_that_nextpnr_did_not_write_is_refused(old: str, new: str) -> Non
 
 
 # The whole, with stand-ins for the tools
+
+
+@pytest.mark.parametrize(
+    ("name", "unmodelled"),
+    [("hx8k", ()), ("lfe5u-25f", ("MULT18X18D",)), ("xc7a100t", ())],
+)
+def test_cells_that_no_simulator_knows_are_named(
+    name: str, unmodelled: tuple[str, ...], tmp_path: Path
+) -> None:
+    if find(YOSYS) is None:
+        pytest.skip("Yosys is not there")
+    (tmp_path / "stat.json").write_text(text(f"{name}_stat.json"))
+    assert netlist(tmp_path, find_part(name)).unmodelled == unmodelled
 
 
 def metric(made: Implementation, name: str) -> Metric:
@@ -465,30 +480,26 @@ def test_the_user_is_told_of_a_first_start(tmp_path: Path, tools: Tools) -> None
     ]
 
 
-# Once with the tools of the wheels
-
-
-@pytest.mark.skipif(
-    find(YOSYS) is None or find(NEXTPNR_ICE40) is None, reason="Yosys and nextpnr are not there"
-)
-def test_real_tools_bring_a_design_onto_an_ice40(tmp_path: Path) -> None:
-    """The numbers are those of the versions in requirements.lock, others' may differ."""
-    made, said = run(tmp_path / "out", "hx8k", mhz=100)
-    recorded = read_json_stat(text("hx8k_stat.json"), "recorded")
-    if (version(YOSYS) or "").startswith("0.70."):
-        assert made.synthesis.resources == recorded.resources
-    assert made.ports == 50
-    assert made.best is not None and made.best.critical is not None
-    fmax = metric(made, "fmax").value
-    assert fmax > 100
-    assert 1000 / fmax == pytest.approx(made.best.critical.delay_ns, abs=2e-3)
-    assert made.bitstream is not None
-    # Of an HX8K: comment, preamble 7E AA 99 7E, and 135,100 bytes in all.
-    content = made.bitstream.read_bytes()
-    assert bytes.fromhex("7eaa997e") in content[:64] and len(content) == 135100
-    peaks = {one.tool: one.peak_bytes or 0 for one in made.used}
-    assert min(peaks["yosys"], peaks["nextpnr-ice40"]) > 64 << 20  # 280 MB and 280 MB
-    assert max(peaks.values()) < 1 << 30 or "first start" in "".join(said)
-    gates = netlist(tmp_path / "out", made.part)
-    assert "module madd(" in gates.sources[0].read_text()
-    assert "module SB_LUT4" in gates.sources[1].read_text()
+def test_seeds_run_side_by_side(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the other to have begun; where one fails, the other is stopped."""
+    meet = f"""for word in "$@"; do
+  case "$word" in route_*.json) seed="${{word#route_}}";; esac
+done
+touch '{tmp_path}/'"$seed"
+while ! [ -e '{tmp_path}/1.json' ] || ! [ -e '{tmp_path}/2.json' ]; do sleep 0.02; done
+"""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    work = (
+        'cp "@DATA@/@PART@_route_$seed" "route_$seed"\necho layout > "route_${seed%.json}.layout"\n'
+    )
+    tools.put(NEXTPNR_ICE40, meet + work)
+    made, said = run(tmp_path / "out", "hx8k", seeds=(1, 2))
+    assert [one.seed for one in made.routed] == [1, 2]
+    assert [line[-6:] for line in said if "place and route" in line] == ["seed 1", "seed 2"]
+    tools.put(NEXTPNR_ICE40, meet + 'if [ "$seed" = 1.json ]; then exit 1; fi; sleep 60\n')
+    began = time.monotonic()
+    with pytest.raises(ToolFailed, match=r"nextpnr-ice40 failed \(exit 1\)"):
+        run(tmp_path / "again", "hx8k", seeds=(2, 1))
+    assert time.monotonic() - began < 30

@@ -117,7 +117,7 @@ def implement(
     if too_much := excess(demand(made.found, part), made.ports, part):
         raise TooLarge(part, too_much)
     kept: tuple[int, ...] = seeds if part.family.routed else ()
-    used += [route(part, clock_mhz, folder, seed, pins, note) for seed in kept]
+    used += route(part, clock_mhz, folder, kept, pins, note) if kept else []
     results = [read_routed(folder, seed) for seed in kept]
     best = _best(results)
     file = None

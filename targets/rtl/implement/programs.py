@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.tools import Tool, passed_over, require, run, version
+from flow.tools import Programs, Running, Tool, passed_over, require, version
 
 _FIRST_START = b"Preparing to run"  # what a tool of the wheels prints when it compiles itself
 _HEAD = 4096
@@ -28,15 +29,26 @@ class Used:
         return dict(vars(self))
 
 
-def run_tool(
-    tool: Tool,
-    arguments: Sequence[str],
-    folder: Path,
-    log: str,
-    note: Callable[[str], None],
-    purpose: str,
-) -> Used:
-    """Run the tool in `folder`, its output to the file `log` there.
+@dataclass(frozen=True)
+class Job:
+    """One run of a tool: what it is called with, the name of its log, and what it is for."""
+
+    arguments: Sequence[str]
+    log: str
+    purpose: str
+
+
+def run_tool(tool: Tool, job: Job, folder: Path, note: Callable[[str], None]) -> Used:
+    """Run the tool in `folder`; see `run_side_by_side`."""
+    (used,) = run_side_by_side(tool, [job], folder, note)
+    return used
+
+
+def run_side_by_side(
+    tool: Tool, jobs: Sequence[Job], folder: Path, note: Callable[[str], None]
+) -> list[Used]:
+    """Run the tool in `folder` for all the jobs, as many at a time as there are processors. When
+    one fails, the others are stopped.
 
     Raises:
         ToolMissing: it is not there, or too old.
@@ -45,22 +57,37 @@ def run_tool(
     program = require(tool)
     if said := passed_over(tool):
         note(said)
-    note(f"{tool.name}: {purpose}")
-    watch = _Watch(tool, folder / log, note)
-    ran = run([str(program), *arguments], folder, folder / log, watch)
     known = version(tool) or "of an unknown version"
-    return Used(tool.name, known, purpose, ran.seconds, ran.peak_bytes)
+    many, used = os.cpu_count() or 1, []
+    with Programs() as programs:
+        for first in range(0, len(jobs), many):
+            batch = jobs[first : first + many]
+            started = []
+            for job in batch:
+                note(f"{tool.name}: {job.purpose}")
+                argv = [str(program), *job.arguments]
+                started.append(programs.start(argv, folder, folder / job.log))
+            for job, running in zip(batch, started, strict=True):
+                ran = running.wait(_Watch(tool, folder / job.log, note, started))
+                used.append(Used(tool.name, known, job.purpose, ran.seconds, ran.peak_bytes))
+    return used
 
 
 class _Watch:
     """Tells the user, while a tool runs, that it compiles itself first, and that it still runs."""
 
-    def __init__(self, tool: Tool, log: Path, note: Callable[[str], None]):
-        self._tool, self._log, self._note = tool, log, note
+    def __init__(
+        self, tool: Tool, log: Path, note: Callable[[str], None], beside: Sequence[Running]
+    ):
+        self._tool, self._log, self._note, self._beside = tool, log, note, beside
         self._compiles = False
         self._next = _SAY_SECONDS
 
     def __call__(self, seconds: float) -> None:
+        for running in self._beside:
+            running.look()
+            if running.failed:
+                running.wait()
         if not self._compiles and self._starts_first():
             self._compiles = True
             self._note(

