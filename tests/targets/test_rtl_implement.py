@@ -476,7 +476,8 @@ def test_the_user_is_told_of_a_first_start(tmp_path: Path, tools: Tools) -> None
     tools.put(ICEPACK, compiles + 'echo bits > "$2"\n')
     _, said = run(tmp_path / "out", "hx8k")
     assert [line for line in said if "first start" in line] == [
-        "icepack: its first start here compiles it, about half a minute and 2 GB of memory, once"
+        "icepack: its first start here compiles it, once (Yosys: about half a minute on an idle "
+        "machine, and 2 GB of memory)"
     ]
 
 

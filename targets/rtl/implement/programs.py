@@ -91,8 +91,8 @@ class _Watch:
         if not self._compiles and self._starts_first():
             self._compiles = True
             self._note(
-                f"{self._tool.name}: its first start here compiles it, about half a minute and "
-                f"2 GB of memory, once"
+                f"{self._tool.name}: its first start here compiles it, once (Yosys: about half a "
+                f"minute on an idle machine, and 2 GB of memory)"
             )
         if seconds >= self._next:
             self._next += _SAY_SECONDS
