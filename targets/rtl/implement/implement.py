@@ -160,7 +160,7 @@ def read_implementation(folder: Path) -> Implementation:
             made.ports,
             routed,
             _best(routed),
-            folder / str(body["bitstream"]) if body["bitstream"] else None,
+            folder / Path(str(body["bitstream"])).name if body["bitstream"] else None,
             tuple(Used(**row) for row in body["used"]),
             tuple(str(text) for text in body["notes"]),
         )
