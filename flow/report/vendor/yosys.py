@@ -18,6 +18,7 @@ _CELLS = {  # patterns of mapped cells, and how many of the resource one is
     r"RAMB36E[12]": (Resource.BRAM_18K, 2),
     r"URAM288\w*": (Resource.URAM, 1),
 }
+_NO_CELL = "$scopeinfo"  # says where flattened cells are from
 
 
 def read_json_stat(text: str, where: str) -> Synthesis:
@@ -75,7 +76,8 @@ def _found(
                 counts[kind] = counts.get(kind, 0) + each * count
                 break
         else:
-            others.append(f"{count:g} {cell}")
+            if cell != _NO_CELL:
+                others.append(f"{count:g} {cell}")
     if not counts:
         raise Damaged(
             f"{where}: has no cells of iCE40, ECP5 or AMD devices; run synth_ice40, synth_ecp5 or "

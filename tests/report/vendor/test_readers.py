@@ -264,6 +264,11 @@ def test_a_shift_register_of_amds_is_a_lut() -> None:
     assert found.notes == ()
 
 
+def test_where_cells_are_from_is_no_cell() -> None:
+    stat = text("opensource/ecp5_stat.json").replace('"L6MUX21"', '"$scopeinfo"')
+    assert yosys.read_json_stat(stat, "stat.json").notes == ("other cells: 8 PFUMX",)
+
+
 def test_what_a_number_is_worth() -> None:
     """C synthesis estimates, with an interval where data say how far off it is; the netlist's own
     numbers are measured; so are simulated cycles."""
