@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from math import ceil
@@ -47,7 +50,7 @@ _KINDS = {
 @dataclass(frozen=True)
 class Operation:
     """One value of the hardware: a whole number in `width` bits times 2**-point; `least` is its
-    smallest. Operands are numbers of earlier operations."""
+    smallest. Operands are numbers of earlier operations; `owner` is the node that it is part of."""
 
     kind: Kind
     name: str
@@ -60,6 +63,7 @@ class Operation:
     shift: int = 0
     negated: bool = False
     table: tuple[int, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,10 @@ class Netlist:
             last[output.operation] = self.count - 1
         return last
 
-    def adders(self) -> int:
-        """Sums, sums with constants, and comparisons."""
+    def adders(self) -> Counter[str]:
+        """Sums, sums with constants, and comparisons, by node."""
         kinds = (Kind.SUM, Kind.OFFSET)
-        return sum(operation.kind in kinds for operation in self.operations)
+        return Counter(o.owner for o in self.operations if o.kind in kinds)
 
 
 def netlist(
@@ -112,8 +116,9 @@ def netlist(
     inputs = traced.values[graph.input.name].reshape(-1).tolist()
     wanted = [v for name in names for v in traced.values[name].reshape(-1).tolist()]
     tracer = da4ml().tracer
-    variables, _ = tracer.gather_variables(inputs, wanted)
-    logic = tracer.comb_trace(inputs, wanted)
+    with _deep_recursion():
+        variables, _ = tracer.gather_variables(inputs, wanted)
+        logic = tracer.comb_trace(inputs, wanted)
     owners = [traced.owners.get(variable.id, "constant") for variable in variables]
     operations = _operations(logic, owners)
     outputs = tuple(
@@ -123,6 +128,17 @@ def netlist(
     delays = [_delay(operations, o, solver.hardware.carry_size) for o in operations]
     stages, count, depth = _staged(operations, delays, cutoff)
     return Netlist(operations, outputs, stages, count, depth)
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """da4ml follows values from output to input by calls within calls."""
+    kept = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(kept, 100_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(kept)
 
 
 def _operations(logic: Any, owners: Sequence[str]) -> tuple[Operation, ...]:
@@ -162,6 +178,7 @@ def _operations(logic: Any, owners: Sequence[str]) -> tuple[Operation, ...]:
                 shift,
                 negated,
                 table,
+                owner,
             )
         )
     return tuple(found)

@@ -27,6 +27,11 @@ class Way:
     steps: Steps
     form: Form | None
 
+    @property
+    def width(self) -> int:
+        """Bits of the multiplier's odd part."""
+        return self.form.width if self.form else 0
+
     def __str__(self) -> str:
         if self.form is None:
             return f"{len(self.steps.cuts)} steps"
@@ -149,19 +154,21 @@ def staircase(solver: Solver, variable: Any, cuts: Any, codes: Sequence[int]) ->
         reached = np.arange(low, high + 1)
         places = np.searchsorted(cuts, reached, side="right")
         return table(solver, variable, np.array(codes)[places])
-    total = int(codes[0])
-    found = None
+    total, terms = int(codes[0]), []
     for cut, step in zip(cuts, np.diff(codes), strict=True):
-        if not step or cut > high:
-            continue
-        if cut <= low:
+        if step and cut <= high:
             total += int(step)
-            continue
-        below = (variable - int(cut)).is_negative()
-        total += int(step)
-        term = below * -int(step)
-        found = term if found is None else found + term
-    return solver.constant(total) if found is None else found + total
+            if cut > low:
+                terms.append((variable - int(cut)).is_negative() * -int(step))
+    return added(terms) + total if terms else solver.constant(total)
+
+
+def added(terms: Sequence[Any]) -> Any:
+    """The sum of traced values, as a balanced tree."""
+    while len(terms) > 1:
+        pairs = [terms[i : i + 2] for i in range(0, len(terms), 2)]
+        terms = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
+    return terms[0]
 
 
 def table(solver: Solver, variable: Any, entries: Any) -> Any:

@@ -17,6 +17,7 @@ from flow.ops import IntArray
 
 Vars = NDArray[Any]  # of FixedVariable
 SEARCHED = 256  # weights of a matrix of which every decomposition is tried
+BLOCK_INPUTS, BLOCK_OUTPUTS = 64, 32  # of a matrix that is solved whole: time grows as a power
 MAX_WEIGHT = 1 << 24  # da4ml takes matrices as float32
 
 
@@ -58,32 +59,53 @@ class Solver:
 
     def product(self, weight: IntArray, bias: IntArray, inputs: Vars) -> Vars:
         """weight (out, in) times inputs (in,), plus bias (out,)."""
-        total = [int(b) for b in bias]
-        rows, live = [], []
-        for column, variable in zip(weight.T, inputs, strict=True):
-            base, offset = peeled(variable)
-            for o, w in enumerate(column):
-                total[o] += int(w) * offset
-            if base is not None and column.any():
-                unit, scale = normal(base)
-                live.append(unit)
-                rows.append([int(w) * scale for w in column])
-        sums = self._sums(np.array(rows, dtype=np.int64).reshape(len(rows), len(weight)), live)
+        parts = [peeled(variable) for variable in inputs]
+        # In Python's integers, which do not overflow.
+        total = weight.astype(object) @ np.array([c for _, c in parts], dtype=object) + bias
+        units = [None if base is None else normal(base) for base, _ in parts]
+        scales = {scale for _, scale in filter(None, units)}
+        used = [bool(column.any()) for column in weight.T]
+        # A large matrix is solved once for all places of a window: with padding as a value of 0.
+        shared = weight.size > SEARCHED and len(scales) == 1
+        spare = (self.constant(0), *scales) if shared else None
+        kept = [(unit or spare, i) for i, unit in enumerate(units) if used[i]]
+        live = [(unit, i) for unit, i in kept if unit is not None]
+        matrix = np.zeros((len(live), len(weight)), dtype=np.int64)
+        for row, ((_, scale), i) in zip(matrix, live, strict=True):
+            row[:] = weight[:, i] * scale
+        sums = self._sums(matrix, [unit for (unit, _), _ in live], shared)
         out = np.empty(len(weight), dtype=object)
-        for o, sum_ in enumerate(sums):
-            out[o] = self.constant(total[o]) if sum_ is None else sum_ + total[o]
+        for o, found in enumerate(sums):
+            out[o] = self.constant(int(total[o])) if found is None else found + int(total[o])
         return out
 
-    def _sums(self, matrix: IntArray, live: list[Any]) -> list[Any]:
-        """live @ matrix, None for a column of zeros."""
-        found: list[Any] = [None] * matrix.shape[1]
-        some = np.flatnonzero(matrix.any(axis=0))
+    def _sums(self, matrix: IntArray, live: list[Any], shared: bool) -> list[Any]:
+        """live @ matrix, None for a column of zeros; large matrices in blocks."""
+        rows, columns = matrix.shape
+        if columns > BLOCK_OUTPUTS:
+            half = columns // 2
+            ends = matrix[:, :half], matrix[:, half:]
+            return [found for end in ends for found in self._sums(end, live, shared)]
+        if rows > BLOCK_INPUTS:
+            half = rows // 2
+            above = self._sums(matrix[:half], live[:half], shared)
+            below = self._sums(matrix[half:], live[half:], shared)
+            return [
+                a if b is None else b if a is None else a + b
+                for a, b in zip(above, below, strict=True)
+            ]
+        found: list[Any] = [None] * columns
+        some, taken = np.flatnonzero(matrix.any(axis=0)), np.flatnonzero(matrix.any(axis=1))
         if not len(some):
             return found
-        ranges = tuple((float(v.low), float(v.high), float(v.step)) for v in live)
-        delays = tuple(float(v.latency) - min(v.latency for v in live) for v in live)
-        kernel = matrix[:, some]
-        key = kernel.tobytes(), kernel.shape, ranges, delays
+        live = [live[i] for i in taken]
+        kernel = np.ascontiguousarray(matrix[np.ix_(taken, some)])
+        ranges = [(float(v.low), float(v.high), float(v.step)) for v in live]
+        delays = [float(v.latency) - min(v.latency for v in live) for v in live]
+        if shared:
+            ranges = [(min(r[0] for r in ranges), max(r[1] for r in ranges), 1.0)] * len(live)
+            delays = [0.0] * len(live)
+        key = kernel.tobytes(), kernel.shape, tuple(ranges), tuple(delays)
         if key not in self._solved:
             self._solved[key] = self._solve(kernel, ranges, delays)
         variables = np.array(live, dtype=object)

@@ -15,26 +15,29 @@ import numpy as np
 from flow.errors import FlowError, Offence
 from flow.graph import Graph
 from flow.metric import Kind, Metric
-from flow.ops import IntArray, Requant
+from flow.ops import Conv, Dense, IntArray, Requant
 from flow.options import require_range
+from flow.qtype import QType
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from targets.rtl import simulation, verilator
 from targets.rtl.lower import offences, trace
 from targets.rtl.netlist import Netlist, netlist
 from targets.rtl.ports import Ports, Timing
-from targets.rtl.requants import Way, ways
+from targets.rtl.requants import ways
 from targets.rtl.solver import Solver
 from targets.rtl.stream import stream
 from targets.rtl.verilog import emit, register_bits
 
 FACTS = "rtl.json"
+NUMBERS = ("latency", "stages", "depth", "register_bits")
 
 
 @dataclass(frozen=True)
 class Rtl(Target):
     """Pipelined Verilog of the whole network, unrolled: a new input every clock cycle.
 
+    `clock_mhz` is what the clock is meant to be, for latency in time; it changes no Verilog.
     `latency_cutoff` is the most adders behind each other in one pipeline stage (0: no pipeline);
     `carry_size` the bits of carry that count as one adder of delay and `adder_size` those that
     count as one of cost, both as da4ml has them, -1 for adders of any width. Networks of more than
@@ -43,12 +46,14 @@ class Rtl(Target):
 
     name: ClassVar[str] = "rtl"
 
+    clock_mhz: float = 48.0
     latency_cutoff: int = 5
     carry_size: int = -1
     adder_size: int = -1
     max_products: int = 60_000
 
     def __post_init__(self) -> None:
+        require_range("clock_mhz", self.clock_mhz, 1, 1000)
         require_range("latency_cutoff", self.latency_cutoff, 0, 1000)
         require_range("carry_size", self.carry_size, -1, 1000)
         require_range("adder_size", self.adder_size, -1, 1000)
@@ -70,8 +75,8 @@ class Rtl(Target):
             "latency": made.latency,
             "stages": made.count,
             "depth": made.depth,
-            "adders": made.adders(),
             "register_bits": register_bits(made, Ports.of(graph)),
+            "adders": dict(made.adders()),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
         return []
@@ -132,30 +137,43 @@ class Rtl(Target):
                 "interval through bytes", timing.stream_interval, "cycles", Kind.MEASURED, simulated
             ),
             Metric("register bits", facts["register_bits"], "1", Kind.MEASURED, counted),
-            Metric("adders", facts["adders"], "1", Kind.MEASURED, counted),
+            Metric("adders", sum(facts["adders"].values()), "1", Kind.MEASURED, counted),
+            Metric(
+                "latency",
+                1000 * timing.latency / self.clock_mhz,
+                "ns",
+                Kind.ASSUMED,
+                f"{timing.latency} cycles of clock_mhz={self.clock_mhz:g}, which only place and "
+                f"route can show to be met",
+            ),
         ]
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
+        adders = _facts(folder)["adders"]
         found = {}
         for node in graph.nodes:
+            counted = "sums and comparisons in the Verilog, before synthesis"
+            metric = Metric("adders", adders.get(node.name, 0), "1", Kind.MEASURED, counted)
+            form, width = "", None
             if isinstance(node.op, Requant):
                 chosen = ways(node.op, node.output.shape[0], graph.bounds[node.inputs[0]])
-                found[node.name] = _note(chosen)
+                widest = max(chosen, key=lambda way: way.width)
+                form, width = str(widest), widest.width
+            low, high = graph.bounds[node.output.name]
+            bits = QType.covering(int(low.min()), int(high.max())).bits
+            accumulator = bits if isinstance(node.op, Dense | Conv) else None
+            found[node.name] = LayerNote(form, width, accumulator, (metric,))
         return found
 
 
-def _note(chosen: list[Way]) -> LayerNote:
-    forms = [way.form for way in chosen if way.form is not None]
-    widest = max(chosen, key=lambda way: way.form.width if way.form else 0)
-    return LayerNote(str(widest), max((form.width for form in forms), default=None))
-
-
-def _facts(folder: Path) -> dict[str, int]:
+def _facts(folder: Path) -> dict[str, Any]:
+    """Raises FlowError where the artifact does not hold them."""
     try:
-        facts: dict[str, int] = json.loads((folder / FACTS).read_text())
-        return {name: int(value) for name, value in facts.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise FlowError(f"{folder / FACTS} cannot be read: {error}; compile again") from error
+        facts = json.loads((folder / FACTS).read_text())
+        numbers = {name: int(facts[name]) for name in NUMBERS}
+        return {**numbers, "adders": {str(k): int(v) for k, v in facts["adders"].items()}}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise FlowError(f"{folder / FACTS} cannot be read: {error!r}; compile again") from error
 
 
 def _described(ports: Ports, timing: Timing) -> dict[str, Any]:

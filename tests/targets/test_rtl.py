@@ -41,7 +41,7 @@ from flow.requant import Rounding
 from flow.target import Program
 from flow.tools import GXX, VERILATOR
 from flow.vectors import make_vectors
-from targets.rtl import lower, requants, simulation, verilator
+from targets.rtl import lower, requants, simulation, solver, verilator
 from targets.rtl.netlist import Kind, Netlist, Operation, Output, netlist
 from targets.rtl.ports import Port, Ports, Timing
 from targets.rtl.solver import Solver, da4ml
@@ -71,8 +71,8 @@ def requant(scale: Fraction, offset: Fraction, low: int, high: int, **more: obje
 
 
 def made_of(graph: Graph, cutoff: int = 3, carry: int = -1) -> Netlist:
-    solver = Solver(-1, carry)
-    return netlist(graph, solver, lower.trace(graph, solver), (graph.output.name,), cutoff)
+    sums = Solver(-1, carry)
+    return netlist(graph, sums, lower.trace(graph, sums), (graph.output.name,), cutoff)
 
 
 def evaluated(made: Netlist, codes: IntArray) -> IntArray:
@@ -225,7 +225,18 @@ def test_more_stages_where_less_is_allowed_in_one_and_registers_between() -> Non
     assert made_of(graph, 6, carry=2).count > found[1].count  # wide adders take longer
 
 
-def test_images_are_the_reference() -> None:
+def test_the_same_network_gives_the_same_text() -> None:
+    graph = every_op()
+    one, two = (emit(made_of(graph), Ports.of(graph)) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize("searched", [256, 3])
+def test_images_are_the_reference(searched: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a matrix is solved once for all places, and in blocks."""
+    monkeypatch.setattr(solver, "SEARCHED", searched)
+    monkeypatch.setattr(solver, "BLOCK_INPUTS", 256 if searched == 256 else 4)
+    monkeypatch.setattr(solver, "BLOCK_OUTPUTS", 256 if searched == 256 else 3)
     graph = images()
     codes = make_vectors(graph.input, None)[:9]
     expected = Interpreter(graph).run(codes)
@@ -261,6 +272,9 @@ def test_the_simulated_verilog_is_the_reference_and_takes_the_predicted_cycles(
     assert measured["first_latency"] == described["cycles"]["stream latency"]
     metrics = {m.name: m.value for m in Rtl().metrics(graph, tmp_path / "a")}
     assert metrics["interval"] == 1
+    notes = Rtl().layers(graph, tmp_path / "a")
+    assert sum(note.metrics[0].value for note in notes.values()) == metrics["adders"]
+    assert "half even" in notes["n2"].requant
     assert metrics["latency through bytes"] == measured["first_latency"]
     timing = Timing.of(int(metrics["latency_cycles"]), ports)
     simulation.check_cycles(timing, measured, 80)
@@ -309,7 +323,7 @@ def test_a_network_by_hand() -> None:
     )
     ports = Ports(Port((2,), 4, True), Port((2,), 9, True))
     assert made.latency == 3
-    assert made.adders() == 2
+    assert made.adders().total() == 2
     golden(emit(made, ports), "network.v")
     golden(stream(ports, made.latency), "stream.v")
     assert register_bits(made, ports) == 8 + 18 + 7 + 4 + 3  # ends, fc_3, input_0 and lut_9
@@ -391,6 +405,7 @@ def test_an_artifact_without_its_parts(tmp_path: Path) -> None:
     graph = graph_of(QType(4, signed=True), (2,), (Relu(1), (0,)))
     with pytest.raises(FlowError, match="compile again"):
         Rtl().simulation(graph, tmp_path)
-    (tmp_path / "rtl.json").write_text('{"latency": 3}')
+    facts = {"latency": 3, "stages": 2, "depth": 1, "register_bits": 9, "adders": {}}
+    (tmp_path / "rtl.json").write_text(json.dumps(facts))
     with pytest.raises(FlowError, match="simulation is not there"):
         Rtl().simulation(graph, tmp_path)
