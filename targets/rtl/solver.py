@@ -1,8 +1,8 @@
 """da4ml: traced values, and matrices of constants as shared sums.
 
-da4ml compiles itself with numba at its first use, for minutes. Interpreted, it is as fast for the
-small matrices of networks that are unrolled whole, so it is loaded without the compiler; in a
-process that has loaded it otherwise it works too.
+da4ml compiles itself with numba at its first use, for minutes. Interpreted, it takes seconds for
+the small matrices of networks that are unrolled whole, so it is loaded without the compiler, unless
+this process has loaded it already.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def da4ml() -> Any:
     from types import SimpleNamespace
 
     from numba import config
+    from numba.typed import List
 
     settings: Any = config
     kept = settings.DISABLE_JIT
@@ -36,7 +37,9 @@ def da4ml() -> Any:
         from da4ml.trace import fixed_variable, tracer
     finally:
         settings.DISABLE_JIT = kept
-    return SimpleNamespace(api=api, types=types, variables=fixed_variable, tracer=tracer)
+    return SimpleNamespace(
+        api=api, types=types, variables=fixed_variable, tracer=tracer, lists=List
+    )
 
 
 class Solver:
@@ -114,23 +117,31 @@ class Solver:
         return found
 
     def _solve(self, kernel: IntArray, ranges: Any, delays: Any) -> Any:
-        api, types = da4ml().api, da4ml().types
-        intervals = [types.QInterval(*r) for r in ranges]
+        modules = da4ml()
+        intervals = [modules.types.QInterval(*r) for r in ranges]
+        sizes = {"adder_size": self.hardware.adder_size, "carry_size": self.hardware.carry_size}
+        matrix = kernel.astype(np.float32)
+        if hasattr(modules.api.solve, "py_func"):  # compiled: called as hls4ml's layers call it
+            return modules.api.solve(
+                matrix,
+                method0="wmc",
+                method1="auto",
+                hard_dc=-1,
+                decompose_dc=-2,
+                qintervals=modules.lists(intervals),
+                latencies=modules.lists(delays),
+                search_all_decompose_dc=True,
+                **sizes,
+            )
         depth = int(np.ceil(np.log2(len(kernel))))
         tries = range(-1, depth + 1) if kernel.size <= SEARCHED else (-1,)
-        best = None
-        for decomposed in tries:
-            found = api.jit_solve(
-                kernel.astype(np.float32),
-                decompose_dc=decomposed,
-                qintervals=intervals,
-                latencies=list(delays),
-                adder_size=self.hardware.adder_size,
-                carry_size=self.hardware.carry_size,
+        found = (
+            modules.api.jit_solve(
+                matrix, decompose_dc=tried, qintervals=intervals, latencies=delays, **sizes
             )
-            if best is None or found.cost < best.cost:
-                best = found
-        return best
+            for tried in tries
+        )
+        return min(found, key=lambda solved: solved.cost)
 
 
 def peeled(variable: Any) -> tuple[Any, int]:
