@@ -6,6 +6,7 @@ import multiprocessing
 import resource
 import time
 import traceback
+import tracemalloc
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from tests.network.nets import Net, qdq_net, random_net
 from tests.network.wide import wide_net
 
 FILES, CHUNK = 1000, 125
-SECONDS, BYTES = 2.0, 1 << 30
+SECONDS, BYTES = 20.0, 1 << 30  # of a file; far above what they take, as machines are noisy
 
 
 def sources(folder: Path) -> list[bytes]:
@@ -146,10 +147,14 @@ def test_values_that_no_memory_holds_are_refused_first(
 ) -> None:
     net = Net((4, 64, 64))
     path = net.save(tmp_path / "net.onnx", build(net, net.quant("x", 0.5, 4)))
-    start = time.process_time()
-    outcome = attempt(path)
+    tracemalloc.start()
+    try:
+        outcome = attempt(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert outcome.startswith("UsageError") and "more than 16777216 numbers" in outcome
-    assert time.process_time() - start < SECONDS
+    assert peak < BYTES  # what is allowed takes 128 MiB for every index map
 
 
 def test_a_large_input_is_refused(tmp_path: Path) -> None:
