@@ -156,6 +156,15 @@ def _is_full(error: OSError) -> bool:
     return error.errno in _FULL or (error.errno is None and " requested and " in str(error))
 
 
+def user_cache() -> Path:
+    """What can be made or fetched again lies here, for all projects of one user.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitwright"
+
+
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a killed run, finds the old one or the new one, whole.
 

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.artifact import user_cache
 from flow.errors import UsageError
 from flow.features_snippet import FrontEnd
 from flow.options import unknown_name
@@ -115,9 +116,8 @@ def places(name: str, given: Path | None) -> tuple[Path, ...]:
     """The folders in which the data set's files are looked for; the last one is the cache."""
     if given is not None:
         return (given,)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitwright" / name
     home = os.environ.get(FOLDER)
-    return ((Path(home) if home else Path("../shared/data")) / name, cache)
+    return ((Path(home) if home else Path("../shared/data")) / name, user_cache() / name)
 
 
 def missing(name: str, what: str, looked: tuple[Path, ...], how: str) -> UsageError:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from flow import packages
+from flow.artifact import user_cache
 from flow.errors import ToolFailed
 
 PACKAGE = "vl-convert-python"
@@ -26,7 +27,7 @@ _ENDS_SCRIPT = ("</script", "<!--")  # what would end or change the page's scrip
 def bundle() -> str:
     """JavaScript that defines `vegaEmbed`. Raises ToolMissing, ToolFailed."""
     packages.require(PACKAGE)
-    path = _folder() / f"vega-{packages.version(PACKAGE)}.js"
+    path = user_cache() / f"vega-{packages.version(PACKAGE)}.js"
     with contextlib.suppress(OSError, ValueError):
         return _checked(path.read_text(encoding="utf-8"))
     import vl_convert
@@ -61,11 +62,6 @@ def _keep(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "bitwright"
 
 
 if __name__ == "__main__":

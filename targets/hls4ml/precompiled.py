@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from flow.artifact import user_cache
 from flow.errors import ToolFailed
 from flow.tools import run
 
@@ -40,7 +41,7 @@ def begin_with(
     searched = [os.environ.get(name, "") for name in ("CPATH", "CPLUS_INCLUDE_PATH")]
     key = _digest(str(gxx), *flags, text, *searched, *_contents(project, flags))
     with contextlib.suppress(OSError, RuntimeError, ToolFailed):
-        home = _cache()
+        home = user_cache().absolute() / "precompiled"
         home.mkdir(parents=True, exist_ok=True)
         listed = home / f"{key}.list"
         if listed.is_file() and (folder := home / _stamped(key, listed.read_text())).is_dir():
@@ -82,11 +83,6 @@ def _depends(rule: Path) -> list[str]:
     """The files with absolute names in a make rule that g++ wrote."""
     words = re.split(r"(?<!\\)\s+", rule.read_text().replace("\\\n", " "))
     return sorted({name for word in words if (name := word.replace("\\ ", " ")).startswith("/")})
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home).absolute() / "bitwright" / "precompiled"
 
 
 def _contents(project: Path, flags: tuple[str, ...]) -> list[str]:

@@ -93,15 +93,16 @@ class Rtl(Target):
     def emit(self, program: Program, folder: Path) -> list[str]:
         graph = program.graph
         made = self._write(graph, (), folder)
+        adders = dict(made.adders())
         facts = {
             "latency": made.latency,
             "stages": made.count,
             "depth": made.depth,
             "register_bits": register_bits(made, Ports.of(graph)),
-            "adders": dict(made.adders()),
+            "adders": adders,
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-        return self._implement(folder, made.adders(), program.note) if self.part else []
+        return self._implement(folder, adders, program.note) if self.part else []
 
     def _implement(
         self, folder: Path, adders: Mapping[str, int], note: Callable[[str], None]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from flow import packages
+from flow.artifact import user_cache
 from flow.errors import ToolFailed
 from flow.tools import GXX, VERILATOR, Programs, Tool, require, run, version
 
@@ -99,8 +99,7 @@ def _runtime(gxx: Path, root: Path, folder: Path) -> list[Path]:
     sources = [root / "include" / f"{name}.cpp" for name in _RUNTIME]
     stamps = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sources]
     text = "\0".join([str(gxx), str(version(GXX)), *_FLAGS, *stamps])
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home.absolute() / "bitwright" / "verilated" / hashlib.sha256(text.encode()).hexdigest()
+    kept = user_cache().absolute() / "verilated" / hashlib.sha256(text.encode()).hexdigest()
     names = [f"{name}.o" for name in _RUNTIME]
     if kept.is_dir():
         return [kept / name for name in names]
