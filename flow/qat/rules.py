@@ -7,6 +7,7 @@ function of how far a value lies from the integer that it becomes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -30,6 +31,16 @@ def daq_gain(fraction: Tensor, temperature: float, width: float) -> Tensor:
     """
     height = temperature / (2 * math.sinh(temperature))
     return height / torch.tanh(((1 - 2 * fraction).abs() + width**-2) / 2)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where values lie: clipped to the codes' range, how far (0 to 1) from a level towards the
+    next one, and which were inside the range."""
+
+    clipped: Tensor
+    fraction: Tensor
+    inside: Tensor
 
 
 class RuleRound(nn.Module):
@@ -67,14 +78,19 @@ class RuleRound(nn.Module):
         self.tapped = None
 
     def forward(self, y: Tensor) -> Tensor:
-        if self.rounding is ActRounding.FLOOR:
-            codes, centred = torch.floor(y), y - 0.5
-        else:
-            codes, centred = torch.round(y), y
+        return _tapped(self, y)
+
+    def codes(self, y: Tensor) -> Tensor:
+        """What `y` becomes."""
+        floors = self.rounding is ActRounding.FLOOR
+        return torch.clamp(torch.floor(y) if floors else torch.round(y), self.low, self.high)
+
+    def place(self, y: Tensor) -> Place:
+        """Where `y` lies."""
+        centred = y - 0.5 if self.rounding is ActRounding.FLOOR else y
         clipped = torch.clamp(centred, self.low, self.high)
-        codes = torch.clamp(codes, self.low, self.high).detach()
-        fraction = (clipped - torch.floor(clipped)).detach()
-        return _tap(self, _substituted(self, clipped, codes, clipped - codes, fraction))
+        inside = (centred >= self.low) & (centred <= self.high)
+        return Place(clipped, clipped - torch.floor(clipped), inside)
 
 
 class RuleSign(nn.Module):
@@ -92,10 +108,16 @@ class RuleSign(nn.Module):
         self.tapped = None
 
     def forward(self, y: Tensor) -> Tensor:
+        return _tapped(self, y)
+
+    def codes(self, y: Tensor) -> Tensor:
+        """What `y` becomes."""
+        return torch.where(y >= 0, 1.0, -1.0).to(y.dtype)
+
+    def place(self, y: Tensor) -> Place:
+        """Where `y` lies."""
         clipped = torch.clamp(y, -1, 1)
-        signs = torch.where(y >= 0, torch.ones_like(y), -torch.ones_like(y)).detach()
-        fraction = ((clipped + 1) / 2).detach()
-        return _tap(self, _substituted(self, clipped, signs, clipped - signs, fraction))
+        return Place(clipped, (clipped + 1) / 2, y.abs() <= 1)
 
 
 def fixed_delta(delta: float, levels: int) -> float:
@@ -107,62 +129,34 @@ def _first_delta(rule: Rule, delta: float) -> float:
     return delta if rule is Rule.EWGS else 0.0
 
 
-def _substituted(
-    owner: RuleRound | RuleSign, y: Tensor, codes: Tensor, error: Tensor, fraction: Tensor
-) -> Tensor:
-    """`codes`, with the gradient that the rule gives to `y`."""
-    if owner.rule in (Rule.EWGS, Rule.EWGS_HESSIAN):
-        made = _ewgs(y, codes, error.detach(), owner.delta)
-    elif owner.rule is Rule.DAQ:
-        made = _scaled(y, codes, daq_gain(fraction, TEMPERATURE, owner.width))
-    else:
-        made = _straight(y, codes)
-    return cast(Tensor, made)
+class _Substituted(torch.autograd.Function):
+    """The codes of y, with the gradient that the owner's rule gives to y.
 
+    One function: as many small ones each of them reads and writes all values once more.
+    """
 
-class _Straight(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, codes: Tensor) -> Tensor:
-        return codes.clone()
+    def forward(ctx: Any, y: Tensor, owner: RuleRound | RuleSign) -> Tensor:
+        codes = owner.codes(y)
+        ctx.save_for_backward(y, codes, owner.delta)
+        ctx.owner = owner
+        return codes
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+        y, codes, delta = (tensor.detach() for tensor in ctx.saved_tensors)
+        owner: RuleRound | RuleSign = ctx.owner
+        place = owner.place(y)
+        if owner.rule in (Rule.EWGS, Rule.EWGS_HESSIAN):
+            # Larger where y lies beyond the code along -gradient.
+            gradient = gradient * (1 + delta * torch.sign(gradient) * (place.clipped - codes))
+        elif owner.rule is Rule.DAQ:
+            gradient = gradient * daq_gain(place.fraction, TEMPERATURE, owner.width)
+        return torch.where(place.inside, gradient, 0.0), None
 
 
-class _Ewgs(torch.autograd.Function):
-    """g * (1 + delta * sign(g) * (y - code)): larger where y lies beyond the code along -g."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, codes: Tensor, error: Tensor, delta: Tensor) -> Tensor:
-        ctx.save_for_backward(error, delta)
-        return codes.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        error, delta = ctx.saved_tensors
-        return gradient * (1 + delta * torch.sign(gradient) * error), None, None, None
-
-
-class _Scaled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, codes: Tensor, gain: Tensor) -> Tensor:
-        ctx.save_for_backward(gain)
-        return codes.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (gain,) = ctx.saved_tensors
-        return gradient * gain, None, None
-
-
-# Untyped in torch.
-_straight: Any = _Straight.apply
-_ewgs: Any = _Ewgs.apply
-_scaled: Any = _Scaled.apply
-
-
-def _tap(owner: RuleRound | RuleSign, codes: Tensor) -> Tensor:
+def _tapped(owner: RuleRound | RuleSign, y: Tensor) -> Tensor:
+    codes = cast(Tensor, _Substituted.apply(y, owner))  # type: ignore[no-untyped-call]
     if owner.tapping:
         owner.tapped = codes
     return codes

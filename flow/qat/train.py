@@ -309,7 +309,7 @@ class _Run:
                 loss = self._epoch(phase, epoch, network, optimizer, scheduler)
                 validation_loss, accuracy = self._evaluate(network, self.task.validation)
                 _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
-                weights = copy.deepcopy(network.state_dict())
+                weights = {name: value.clone() for name, value in network.state_dict().items()}
                 _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
                 # While bit widths still fall, merit alone would keep the dearest network.
                 merit = -validation_loss if accuracy is None else accuracy
