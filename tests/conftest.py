@@ -2,6 +2,12 @@
 
 import signal
 
+from hypothesis import settings
+
+# A busy machine is no error: no example has a time limit of its own.
+settings.register_profile("bitwright", deadline=None)
+settings.load_profile("bitwright")
+
 
 def pytest_configure() -> None:
     """What this process ignores (of nohup, or behind a shell's `&`), its children ignore too; the

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flow.errors import FlowError
 from flow.options import unknown_name
 from flow.plan import Events, Plan, Request
 from flow.qat.experiments import Estimate
@@ -49,20 +50,28 @@ COLUMNS = (
 
 
 def main(chosen: Sequence[str]) -> int:
-    """Train what is missing of the chosen models (none: all), write the table."""
-    for model in chosen:
-        if model not in MODELS:
-            raise unknown_name("model with figures", model, MODELS)
+    """Train what is missing of the chosen models (none: all), write the table; the exit code."""
+    try:
+        for model in chosen:
+            if model not in MODELS:
+                raise unknown_name("model with figures", model, MODELS)
+        _write(chosen or tuple(MODELS))
+    except FlowError as error:  # such as: no network to fetch a data set through
+        print(f"bitwright: error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(TABLE.read_text())
+    return 0
+
+
+def _write(chosen: Sequence[str]) -> None:
     rows = _rows()
-    for model in chosen or MODELS:
+    for model in chosen:
         rows[model] = [_row(model, setting) for setting in MODELS[model]]
         TABLE.parent.mkdir(parents=True, exist_ok=True)
         with TABLE.open("w", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(row for name in MODELS for row in rows.get(name, []))
-    print(TABLE.read_text())
-    return 0
 
 
 def _rows() -> dict[str, list[list[str]]]:

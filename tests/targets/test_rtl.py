@@ -130,7 +130,7 @@ def wrapped(number: int, operation: Operation) -> int:
     inside=st.booleans(),
     negated=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_requantization_is_the_reference_for_every_accumulator(
     scale: Fraction,
     offset: Fraction,
@@ -153,7 +153,7 @@ def test_requantization_is_the_reference_for_every_accumulator(
 
 
 @given(st.integers(0, 1 << 30), st.integers(1, 9), st.integers(1, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_products_are_numpy_s_and_within_their_depth(seed: int, inputs: int, outputs: int) -> None:
     rng = np.random.default_rng(seed)
     weight, bias = rng.integers(-9, 10, (outputs, inputs)), rng.integers(-50, 50, outputs)

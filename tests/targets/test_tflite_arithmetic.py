@@ -29,7 +29,7 @@ def every_code(found: Fitted, scales: Scales, rule: Rule) -> IntArray:
     return codes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arithmetic=st.sampled_from(list(Arithmetic)),
     scale=st.floats(2.0**-9, 1.0).map(lambda s: Fraction(float(np.float32(s)))),
@@ -94,7 +94,7 @@ def test_a_wide_accumulator_is_not_proven_where_a_float32_is_too_short() -> None
     assert not fit(steps, 0, float(scale), Scales(Arithmetic.XNNPACK, 0.03, 0.07), (1,)).proven
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     arithmetic=st.sampled_from(list(Arithmetic)),
     scale=st.floats(2.0**-9, 0.5),
@@ -135,7 +135,7 @@ def test_two_kernels_round_ties_to_even_where_one_cannot() -> None:
 LINES = [Arithmetic.RUY, Arithmetic.REDUCED, Arithmetic.FLOAT64]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     arithmetic=st.sampled_from(LINES),
     scale=st.floats(2.0**-7, 0.5).map(lambda s: Fraction(float(np.float32(s)))),

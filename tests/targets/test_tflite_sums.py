@@ -48,7 +48,7 @@ def residual(factors: tuple[int, int], bits: int, offset: int = 0) -> Graph:
 FACTORS = st.integers(-(1 << 24), 1 << 24).filter(bool)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(FACTORS, FACTORS, st.sampled_from((3, 8)), st.integers(-64, 64))
 def test_small_factors_give_the_same_codes(first: int, second: int, bits: int, offset: int) -> None:
     """For every pair, not only those that the graph reaches."""

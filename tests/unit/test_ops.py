@@ -53,7 +53,7 @@ def ints(rng: np.random.Generator, shape: Shape, low: int, high: int) -> IntArra
     return rng.integers(low, high, shape, endpoint=True, dtype=np.int64)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_conv_is_its_definition(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

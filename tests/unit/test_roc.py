@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -16,7 +16,6 @@ from flow.roc import Roc
 SCORES = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30)
 
 
-@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_the_area_is_the_share_of_pairs_in_order_ties_half(
     normal: list[float], anomalous: list[float]
@@ -31,7 +30,6 @@ def test_the_area_is_the_share_of_pairs_in_order_ties_half(
     assert Roc.of(-scores, marks).area == pytest.approx(1 - roc.area, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_recording_is_judged_by_the_mean_of_its_parts(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -52,7 +50,6 @@ def test_one_kind_alone_and_recordings_of_both_are_refused() -> None:
         Roc.of_parts(ones, np.array([0, 1, 1]), np.array([5, 5, 6]))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 40), st.integers(1, 40))
 def test_an_interval_is_around_its_area_and_inside_of_0_to_1(
     hits: int, normal: int, anomalous: int

@@ -38,7 +38,7 @@ def test_every_cut_is_refused_or_gives_the_same_numbers(name: str) -> None:
     assert outcome(name, whole[: len(whole) // 2]) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(READERS)), st.data())
 def test_any_cut(name: str, data: st.DataObject) -> None:
     whole = content(name)
@@ -47,7 +47,7 @@ def test_any_cut(name: str, data: st.DataObject) -> None:
     assert left is None or same(left, parsed(name))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(READERS)), st.data())
 def test_damaged_bytes_never_crash(name: str, data: st.DataObject) -> None:
     changed = bytearray(content(name))
@@ -58,7 +58,7 @@ def test_damaged_bytes_never_crash(name: str, data: st.DataObject) -> None:
     outcome(name, bytes(changed))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(READERS)), st.binary(max_size=400))
 def test_anything_in_place_of_a_report_is_refused(name: str, anything: bytes) -> None:
     with pytest.raises(UsageError):
