@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 
 from flow.artifact import writing_to
-from flow.errors import FlowError, Mismatch
+from flow.errors import FlowError, Mismatch, Offence
 from flow.graph import Graph
 from flow.interp import check_codes
 from flow.ops import IntArray
-from flow.tools import VVP, Programs, Tool, require
+from flow.tools import VERILATOR, VVP, Programs, Tool, require
 from targets.rtl import iverilog, verilator
+from targets.rtl.lower import products
 from targets.rtl.ports import Port, Ports, Timing
 from targets.rtl.stream import filled
 
@@ -23,6 +25,7 @@ FOLDER = "simulation"
 TOP = "simulation"
 ALONE, FAST, SLOW = range(3)  # the ways of simulation.v
 WAYS = ("a vector every cycle", "the byte stream", "the byte stream with pauses and a reset")
+MAX_ICARUS = 4000  # products: 5 ms a cycle, and some 100,000 cycles
 _MEASURED = ("first_latency", "interval_least", "interval_most", "resets", "stuck")
 
 
@@ -39,6 +42,19 @@ class Simulator(Enum):
             return self
         only = iverilog.usable() and not verilator.usable()
         return Simulator.IVERILOG if only else Simulator.VERILATOR
+
+    def offences(self, graph: Graph) -> list[Offence]:
+        """What it is too slow for."""
+        counts = {node.name: products(graph, node) for node in graph.nodes}
+        total = sum(counts.values())
+        if self.chosen is not Simulator.IVERILOG or total <= MAX_ICARUS:
+            return []
+        most = max(counts, key=lambda name: counts[name])
+        reason = (
+            f"the network unrolled is {total} products, {counts[most]} of them here, which "
+            f"iverilog takes too long to simulate: at most {MAX_ICARUS} are done"
+        )
+        return [Offence(most, reason, f"install Verilator: {VERILATOR.get}")]
 
     def tools(self) -> tuple[Tool, ...]:
         """The programs that it needs."""
@@ -65,9 +81,15 @@ def build(folder: Path, ports: Ports, latency: int, simulator: Simulator) -> Pat
 
 
 def build_bench(
-    home: Path, sources: Sequence[str], ports: Ports, latency: int, simulator: Simulator
+    home: Path,
+    sources: Sequence[str],
+    ports: Ports,
+    latency: int,
+    simulator: Simulator,
+    options: Sequence[str] = (),
 ) -> Path:
-    """As `build`, in the folder `home`, from Verilog `sources`, names from there."""
+    """As `build`, in the folder `home`, from Verilog `sources`, names from there; `options` are
+    -D and -I, which both simulators have."""
     values = {
         "IN_BYTES": ports.inputs.bytes,
         "OUT_BYTES": ports.outputs.bytes,
@@ -79,21 +101,48 @@ def build_bench(
     for name in (top, clock):
         (home / name).write_text(filled(name, values))
     if simulator.chosen is Simulator.VERILATOR:
-        return verilator.build(home, (top, *sources), TOP, clock)
-    return iverilog.build(home, (clock, top, *sources), "clock")
+        return verilator.build(home, (top, *sources), TOP, clock, *options)
+    return iverilog.build(home, (clock, top, *sources), "clock", *options)
 
 
 def built(folder: Path) -> Path:
     """The simulation that `build` left in an artifact. Raises FlowError where there is none."""
+    return built_bench(folder / FOLDER)
+
+
+def built_bench(home: Path) -> Path:
+    """What `build_bench` left. Raises FlowError where there is none."""
     for name in (TOP, f"clock{iverilog.ENDING}"):
-        if (program := folder / FOLDER / name).is_file():
+        if (program := home / name).is_file():
             return program.resolve()
-    raise FlowError(f"{folder}: the simulation is not there; compile again")
+    raise FlowError(f"{home}: the simulation is not there; compile again")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Other hardware that was made of the same Verilog, which `run` simulates; slower, so that only
+    the first `sample` vectors go through it."""
+
+    what: str
+    sample: int
+    run: Callable[[IntArray], IntArray]
+
+    def check(self, codes: IntArray, outputs: IntArray) -> None:
+        """Raises Mismatch where it gives other outputs than the Verilog did."""
+        found = self.run(codes[: self.sample])
+        differ = (found != outputs[: self.sample]).reshape(len(found), -1).any(axis=1)
+        if differ.any():
+            vector = int(np.argmax(differ))
+            raise Mismatch(
+                f"{self.what} gives other outputs than the Verilog for {differ.sum()} of "
+                f"{len(found)} vectors, first for vector {vector}: {found[vector].tolist()}, not "
+                f"{outputs[vector].tolist()}"
+            )
 
 
 class RtlSimulation:
     """The built simulation of one artifact; `traced` gives the values of the layers, from hardware
-    that is made anew with them as outputs."""
+    that is made anew with them as outputs. What is `beside` must give the same."""
 
     def __init__(
         self,
@@ -101,9 +150,11 @@ class RtlSimulation:
         folder: Path,
         timing: Timing,
         traced: Callable[[IntArray], dict[str, IntArray]],
+        beside: Sequence[Beside] = (),
     ):
         """Raises FlowError where the artifact holds no simulation."""
         self._graph, self._timing, self._traced = graph, timing, traced
+        self._beside = beside
         self._ports = Ports.of(graph)
         self._program = built(folder)
 
@@ -113,12 +164,14 @@ class RtlSimulation:
         Raises:
             UsageError: the codes do not fit.
             ToolMissing, ToolFailed: the simulation cannot be started, or fails.
-            Mismatch: the runs differ, or take other cycles than predicted.
+            Mismatch: the runs differ, or take other cycles than predicted; or what is beside.
         """
         check_codes(self._graph, codes)
         found, measured = simulate(self._program, self._ports, codes)
         check_same(found)
         check_cycles(self._timing, measured, len(codes))
+        for other in self._beside:
+            other.check(codes, found[ALONE])
         return found[ALONE]
 
     def trace(self, codes: IntArray) -> dict[str, IntArray]:

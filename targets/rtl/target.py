@@ -20,7 +20,7 @@ from flow.options import require_range
 from flow.qtype import QType
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
-from targets.rtl import simulation
+from targets.rtl import gates, simulation, uart
 from targets.rtl.implement.fit import TooLarge
 from targets.rtl.implement.implement import (
     Implementation,
@@ -36,6 +36,7 @@ from targets.rtl.requants import ways
 from targets.rtl.simulation import Simulator
 from targets.rtl.solver import Solver
 from targets.rtl.stream import MODULE, stream
+from targets.rtl.uart import Serial, Wrapper
 from targets.rtl.verilog import emit, register_bits
 
 FACTS = "rtl.json"
@@ -54,6 +55,9 @@ class Rtl(Target):
     `carry_size` the bits of carry that count as one adder of delay and `adder_size` those that
     count as one of cost, both as da4ml has them, -1 for adders of any width. Networks of more than
     `max_products` products are refused.
+
+    The `wrapper` is the top module, with its bytes as ports, or behind a serial line of `baud`.
+    With `gates` the synthesized netlist is simulated too, on some vectors.
     """
 
     name: ClassVar[str] = "rtl"
@@ -62,9 +66,12 @@ class Rtl(Target):
     latency_cutoff: int = 5
     carry_size: int = -1
     adder_size: int = -1
-    max_products: int = 60_000
+    max_products: int = 300_000
     simulator: Simulator = Simulator.AUTO
+    wrapper: Wrapper = Wrapper.STREAM
+    baud: int = 115_200
     part: str = ""
+    gates: bool = True
     seeds: int = 1
     bitstream: bool = False
 
@@ -75,6 +82,7 @@ class Rtl(Target):
         require_range("adder_size", self.adder_size, -1, 1000)
         require_range("max_products", self.max_products, 1, 10_000_000)
         require_range("seeds", self.seeds, 1, 16)
+        _ = self._serial
         if self.part:
             implement_tools(find_part(self.part), self.bitstream)
         elif self.bitstream:
@@ -82,29 +90,50 @@ class Rtl(Target):
                 f"option bitstream is of a part: set part to one of {', '.join(part_names())}"
             )
 
+    @property
+    def _serial(self) -> Serial | None:
+        """Raises UsageError where the clock cannot make the rate."""
+        if self.wrapper is Wrapper.STREAM:
+            return None
+        return Serial.of(self.clock_mhz, self.baud)
+
     def check(self, graph: Graph) -> list[Offence]:
-        return offences(graph, self.max_products)
+        return offences(graph, self.max_products) or self.simulator.offences(graph)
 
     def tools(self) -> tuple[Tool, ...]:
         made = implement_tools(find_part(self.part), self.bitstream) if self.part else ()
-        return (*self.simulator.tools(), *made)
+        pins = () if self._serial is None else Simulator.VERILATOR.tools()
+        return tuple(dict.fromkeys((*self.simulator.tools(), *pins, *made)))
 
     def packages(self) -> tuple[str, ...]:
-        return ("da4ml", "numba", "numpy", *self.simulator.packages())
+        pins = () if self._serial is None else Simulator.VERILATOR.packages()
+        return tuple(dict.fromkeys(("da4ml", "numba", "numpy", *self.simulator.packages(), *pins)))
 
     def emit(self, program: Program, folder: Path) -> list[str]:
         graph = program.graph
         made = self._write(graph, (), folder)
+        ports = Ports.of(graph)
+        if self._serial is not None:
+            uart.write(folder, self._serial)
         adders = dict(made.adders())
         facts = {
             "latency": made.latency,
             "stages": made.count,
             "depth": made.depth,
-            "register_bits": register_bits(made, Ports.of(graph)),
+            "register_bits": register_bits(made, ports),
             "adders": adders,
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-        return self._implement(folder, adders, program.note) if self.part else []
+        if not self.part:
+            return []
+        said = self._implement(folder, adders, program.note)
+        if self.gates:
+            program.note("building the simulation of the gates")
+            home, part = folder / IMPLEMENTATION, find_part(self.part)
+            said.append(
+                gates.build(folder, home, part, ports, made.latency, self.simulator, self._serial)
+            )
+        return [text for text in said if text]
 
     def _implement(
         self, folder: Path, adders: Mapping[str, int], note: Callable[[str], None]
@@ -112,13 +141,14 @@ class Rtl(Target):
         """Synthesis, place and route in `folder`; gives warnings for the user."""
         home = folder / IMPLEMENTATION
         home.mkdir()
-        sources = tuple(folder / "rtl" / name for name in ("network.v", "stream.v"))
+        serial = self._serial is not None
+        names = ("network.v", "stream.v", *(["uart.v"] if serial else []))
+        sources = tuple(folder / "rtl" / name for name in names)
+        top = uart.MODULE if serial else MODULE
         seeds = tuple(range(1, self.seeds + 1))
         part = find_part(self.part)
         try:
-            made = implement(
-                sources, MODULE, part, self.clock_mhz, home, seeds, note, self.bitstream
-            )
+            made = implement(sources, top, part, self.clock_mhz, home, seeds, note, self.bitstream)
         except TooLarge as error:
             most = max(adders, key=lambda layer: adders[layer])
             raise DoesNotFit(
@@ -146,14 +176,19 @@ class Rtl(Target):
         (folder / "rtl").mkdir()
         (folder / "rtl" / "network.v").write_text(emit(made, ports))
         (folder / "rtl" / "stream.v").write_text(stream(ports, made.latency))
-        (folder / "rtl" / "io.json").write_text(json.dumps(_described(ports, timing), indent=2))
+        (folder / "rtl" / "io.json").write_text(
+            json.dumps(_described(ports, timing, self._serial), indent=2)
+        )
         simulation.build(folder, ports, made.latency, self.simulator)
         return made
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
-        timing = Timing.of(_facts(folder)["latency"], Ports.of(graph))
+        ports, serial = Ports.of(graph), self._serial
+        timing = Timing.of(_facts(folder)["latency"], ports)
+        beside = [] if serial is None else [uart.beside(folder / uart.FOLDER, ports, serial)]
+        beside += gates.beside(folder, ports, timing, serial)
         return simulation.RtlSimulation(
-            graph, folder, timing, lambda codes: self._trace(graph, codes)
+            graph, folder, timing, lambda codes: self._trace(graph, codes), beside
         )
 
     def _trace(self, graph: Graph, codes: IntArray) -> dict[str, IntArray]:
@@ -235,7 +270,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         raise FlowError(f"{folder / FACTS} cannot be read: {error!r}; compile again") from error
 
 
-def _described(ports: Ports, timing: Timing) -> dict[str, Any]:
+def _described(ports: Ports, timing: Timing, serial: Serial | None) -> dict[str, Any]:
     """io.json: how a host packs codes, and when outputs come."""
     return {
         "packing": "entry j of the flattened shape is `bits` bits from bit j*bits on, two's "
@@ -249,4 +284,5 @@ def _described(ports: Ports, timing: Timing) -> dict[str, Any]:
             "stream latency": timing.stream_latency,
             "stream interval": timing.stream_interval,
         },
+        **({} if serial is None else {"uart": serial.to_json()}),
     }

@@ -4,6 +4,7 @@
 //   +way=2  the byte stream with pauses on both sides and a reset in the middle.
 // The file `in` holds the vectors' bytes, and +count says how many vectors. The file out0, out1 or
 // out2 gets a line for each output, as one hexadecimal number, and one of what was measured.
+// With GATES defined the stream is synthesized, and there is no way past its bytes: no way 0.
 module simulation (input wire clk);
   localparam IN_BYTES = @IN_BYTES@;
   localparam OUT_BYTES = @OUT_BYTES@;
@@ -26,7 +27,9 @@ module simulation (input wire clk);
   wire [8*IN_BYTES+7:0] shifted = {vector, 8'd0};
   always @(posedge clk) begin
     last <= vector[8*IN_BYTES-1:8*IN_BYTES-8];
+`ifndef GATES
     if (direct) stream.held <= shifted[8*IN_BYTES-1:0];
+`endif
   end
 
   function [31:0] xorshift(input [31:0] state);
@@ -69,7 +72,9 @@ module simulation (input wire clk);
     if (direct) begin
       // A vector is put down in one cycle, loaded in the next, and the network takes it in the third.
       if (cycle >= LATENCY + 2) begin
+`ifndef GATES
         gathered = stream.codes;
+`endif
         $fwrite(out, "%x\n", gathered);
         got = got + 1;
       end
