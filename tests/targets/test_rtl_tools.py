@@ -7,6 +7,7 @@ processor time on a new machine.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flow.driver import compile_model
+from flow.errors import Mismatch
 from flow.packages import version as distribution
+from flow.plan import Events, Request
 from flow.report.vendor.yosys import read_json_stat
 from flow.tools import YOSYS, version
+from targets.rtl import gates
 from targets.rtl.implement.implement import Implementation, implement
-from targets.rtl.implement.netlist import netlist
-from targets.rtl.implement.parts import find_part
+from targets.rtl.implement.netlist import Netlist, netlist
+from targets.rtl.implement.parts import Part, find_part
+from targets.rtl.implement.synthesis import NETLIST
+from tests.network.nets import Net
 from tests.targets.rtl_tools import DATA, MADD
+
+GATES = {"part": "hx8k", "clock_mhz": "12"}
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RTL_TOOLS"), reason="with the real tools only: make rtl-test"
@@ -99,3 +108,48 @@ def test_its_gates_compute_what_the_design_means(
     a, b, c = inputs.T
     # A result is there with the third clock edge, the first of them the one that takes the input.
     assert np.array_equal(outputs[2:], (a * b + c)[:-2])
+
+
+def small(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    net = Net((4,))
+    x = net.quant("x", 0.25, 4)
+    w = net.quant(net.constant(rng.integers(-7, 8, (6, 4)) / 4), 0.25, 4)
+    return net.save(folder / "net.onnx", net.node("Gemm", [x, w], "fc", transB=1))
+
+
+def compiled(options: dict[str, str], folder: Path) -> list[str]:
+    """What the user was told."""
+    said: list[str] = []
+    request = Request(str(small(folder)), "rtl", options, folder / "out", folder)
+    compile_model(request, Events(note=said.append))
+    return said
+
+
+@pytest.mark.parametrize("wrapper", ["stream", "uart"])
+def test_the_gates_of_a_network_are_its_verilog(wrapper: str, tmp_path: Path) -> None:
+    said = compiled({**GATES, "wrapper": wrapper}, tmp_path)
+    assert any("the gates" in text for text in said)
+    assert (tmp_path / "out" / "gates").is_dir()
+
+
+def test_gates_that_are_wrong_end_the_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every table of four inputs with its lowest bit turned."""
+    right = gates.netlist
+
+    def wrong(folder: Path, part: Part) -> Netlist:
+        path = folder / NETLIST
+        tables = re.compile(r"LUT_INIT\(16'h([0-9a-f]{4})\)")
+        text, count = tables.subn(
+            lambda found: f"LUT_INIT(16'h{int(found[1], 16) ^ 1:04x})", path.read_text()
+        )
+        assert count > 50
+        path.write_text(text)
+        return right(folder, part)
+
+    monkeypatch.setattr(gates, "netlist", wrong)
+    with pytest.raises(Mismatch):
+        compiled(GATES, tmp_path)
+    assert not (tmp_path / "out").exists()
