@@ -81,7 +81,7 @@ module network_uart #(
   // Silence, in bits; an input that is there in part does not keep it from coming.
   localparam LONG = $clog2(QUIET + 1);
   reg [WIDTH-1:0] tick = 0;
-  reg [LONG-1:0] silent = 0;
+  reg [LONG-1:0] silent = QUIET;  // so that all begins in reset
   wire quiet = silent == QUIET;
   wire busy = !line || place != 0 || left != 0 || out_valid;
   always @(posedge clk) begin
