@@ -40,7 +40,7 @@ class Simulator(Enum):
     def chosen(self) -> Simulator:
         if self is not Simulator.AUTO:
             return self
-        only = iverilog.usable() and not verilator.usable()
+        only = not verilator.usable() and iverilog.usable()
         return Simulator.IVERILOG if only else Simulator.VERILATOR
 
     def offences(self, graph: Graph) -> list[Offence]:

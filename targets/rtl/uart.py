@@ -30,7 +30,7 @@ _LEAST_CLOCKS = 8  # of a bit: its middle is found within one of them
 _MOST_ERROR = 0.02  # of the rate: at 10 bits, and as much at the far end, half a bit is not reached
 _QUIET_SECONDS = 0.1  # longer than a computer pauses while it sends an input
 _START_SECONDS = 30.0
-_ANSWER_SECONDS = 120.0  # simulated lines are slower than real ones
+_ANSWER_SECONDS = 300.0  # simulated lines are slower than real ones
 _CYCLES = 3_000_000  # of a simulation
 
 

@@ -16,7 +16,7 @@ from flow.driver import compile_model
 from flow.errors import Mismatch, UsageError
 from flow.plan import Events, Request
 from flow.report.vendor.reading import read_json
-from flow.tools import GXX, NEXTPNR_ICE40, YOSYS
+from flow.tools import GXX, YOSYS
 from targets.rtl import gates, iverilog, uart
 from targets.rtl.implement.netlist import Netlist
 from targets.rtl.implement.parts import find_part
@@ -123,9 +123,13 @@ def test_other_hardware_that_differs_is_named_with_its_vector() -> None:
 
 
 def test_a_serial_line_is_simulated_in_a_compile_and_its_script_is_in_the_artifact(
-    file: Path,
+    file: Path, tools: Tools
 ) -> None:
-    out, _ = compiled(file, {"wrapper": "uart", "clock_mhz": "1.85", "baud": "115200"})
+    part = {"part": "hx8k", "gates": "false", "clock_mhz": "1.85"}
+    out, _ = compiled(file, {"wrapper": "uart", "baud": "115200", **part})
+    (call,) = tools.calls(YOSYS)
+    assert "synth_ice40 -top network_uart" in call[4]
+    assert call[-1].endswith("rtl/uart.v")
     described = json.loads((out / "rtl" / "io.json").read_text())
     assert described["uart"]["clocks per bit"] == 16
     assert "parameter BAUD = 115200" in (out / "rtl" / "uart.v").read_text()
@@ -138,15 +142,6 @@ def test_a_serial_line_is_simulated_in_a_compile_and_its_script_is_in_the_artifa
         )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "40 of 40 vectors match, 0 do not\n"
-
-
-def test_a_part_gets_the_serial_line_as_its_top(file: Path, tools: Tools) -> None:
-    options = {"part": "hx8k", "wrapper": "uart", "gates": "false", "clock_mhz": "1.85"}
-    compiled(file, options)
-    (call,) = tools.calls(YOSYS)
-    assert "synth_ice40 -top network_uart" in call[4]
-    assert call[-1].endswith("rtl/uart.v")
-    assert len(tools.calls(NEXTPNR_ICE40)) == 1
 
 
 def test_options_of_the_line() -> None:
