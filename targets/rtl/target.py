@@ -82,7 +82,7 @@ class Rtl(Target):
         require_range("adder_size", self.adder_size, -1, 1000)
         require_range("max_products", self.max_products, 1, 10_000_000)
         require_range("seeds", self.seeds, 1, 16)
-        _ = self._serial
+        _ = self._serial  # refuses a rate
         if self.part:
             implement_tools(find_part(self.part), self.bitstream)
         elif self.bitstream:

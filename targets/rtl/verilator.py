@@ -30,7 +30,7 @@ _FLAGS = ("-std=c++17", "-w", "-O0", "-fcf-protection=none")
 _RUNTIME = ("verilated", "verilated_threads")
 _SPLIT = "20000"  # of Verilator's C++ in one function and file: g++ takes more than its share above
 _LARGE = 1 << 19  # bytes of C++ that two compilers share; below, each would read the same headers
-_UNIT = 3 << 20  # bytes of C++ that one compiler takes at most: 0.6 GB of memory
+_UNIT = 3 << 20  # bytes of C++ that one compiler takes, about: 0.6 GB of memory
 _BESIDE = 4  # compilers at one time, at most
 
 

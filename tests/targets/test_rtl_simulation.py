@@ -12,13 +12,16 @@ import pytest
 
 from flow import packages
 from flow.errors import Mismatch
-from flow.ops import IntArray
+from flow.graph import Graph
+from flow.ops import Dense, IntArray
+from flow.qtype import QType
 from flow.tools import GXX, IVERILOG, VERILATOR, VVP
 from targets.rtl import iverilog, simulation, verilator
 from targets.rtl.ports import Port, Ports, Timing
 from targets.rtl.simulation import Simulator
 from targets.rtl.stream import stream
 from targets.rtl.target import Rtl
+from tests.targets.test_rtl import graph_of
 
 COUNT = 30
 ICARUS = pytest.mark.skipif(not iverilog.usable(), reason="iverilog is not installed")
@@ -77,8 +80,9 @@ WIDE = Rotated(21, 17, 4)  # 3 bytes in, 5 out
 def test_all_ways_give_the_outputs_in_the_cycles_that_are_predicted(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder that is named from the one where the command runs."""
+    """In a folder that is named from the one where the command runs, and by two compilers."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verilator, "_LARGE", 0)
     codes = WIDE.codes()
     WIDE.built(Path("made"), simulator)
     program = simulation.built(Path("made"))
@@ -164,3 +168,27 @@ def test_the_simulator_is_verilator_or_where_only_that_is_there_iverilog(
     assert Rtl(simulator=Simulator.IVERILOG).tools() == (IVERILOG, VVP)
     there.discard(VERILATOR)
     assert "verilator" in Rtl(simulator=Simulator.VERILATOR).packages()
+
+
+def test_large_simulations_are_compiled_in_parts(tmp_path: Path) -> None:
+    parts = [tmp_path / f"{number:02}.cpp" for number in range(40)]
+    for part in parts:
+        with part.open("wb") as file:
+            file.truncate(1 << 20)
+    shared = verilator._shared(parts)
+    assert sorted(name for names in shared for name in names) == [part.name for part in parts]
+    assert max(map(len, shared)) <= 3 and len(shared) == 14
+    assert verilator._shared(parts[:1]) == [["00.cpp"]]
+
+
+def test_networks_that_iverilog_takes_too_long_for_are_refused() -> None:
+    def graph(outputs: int) -> Graph:
+        weight, bias = np.ones((outputs, 40), dtype=np.int64), np.zeros(outputs, dtype=np.int64)
+        return graph_of(QType(2, signed=True), (40,), (Dense(weight, bias), (0,)))
+
+    target = Rtl(simulator=Simulator.IVERILOG)
+    assert target.check(graph(100)) == []
+    (offence,) = target.check(graph(101))
+    assert (offence.node, "4040 products" in offence.reason) == ("n1", True)
+    assert "install Verilator" in offence.fix
+    assert Rtl(simulator=Simulator.VERILATOR).check(graph(101)) == []
