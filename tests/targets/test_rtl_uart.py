@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from flow.errors import UsageError
-from targets.rtl import uart, uart_snippet
+from flow.tools import VVP, require, run
+from targets.rtl import iverilog, uart, uart_snippet
 from targets.rtl.ports import Port, Ports
 from targets.rtl.stream import stream
 from targets.rtl.uart import Serial
 from targets.rtl.uart_snippet import Board, NoAnswer
-from tests.targets.test_rtl_simulation import WIDE
+from tests.targets.test_rtl_simulation import ICARUS, WIDE
 
 SERIAL = Serial(940_000, 115_200, 400)  # 8 cycles of a bit, which makes 117,500 baud: 2 % more
 SECONDS = 20.0  # a machine that is busy may simulate slowly
@@ -196,3 +197,61 @@ def test_a_rate() -> None:
     assert (made.clocks, made.quiet) == (417, 11520)
     assert abs(made.error) < 1e-3
     assert made.to_json()["quiet seconds"] == 0.1
+
+
+BENCH = """
+module bench;
+  reg clk = 0, rx = 1;
+  always #1 clk = !clk;
+  wire tx;
+  network_uart uart (.clk(clk), .rx(rx), .tx(tx));
+  reg [23:0] sent;
+  integer i, j;
+  initial begin
+    sent = 24'd@SENT@;
+    repeat (50) @(posedge clk);
+    for (i = 0; i < 3; i = i + 1) begin
+      rx = 0;
+      repeat (8) @(posedge clk);
+      for (j = 0; j < 8; j = j + 1) begin
+        rx = sent[8*i + j];
+        repeat (8) @(posedge clk);
+      end
+      rx = 1;
+      repeat (8) @(posedge clk);
+    end
+  end
+  reg [7:0] byte_;
+  integer k, n;
+  initial #20000 $finish(0);
+  initial begin
+    repeat (20) @(posedge clk);
+    for (n = 0; n < 5; n = n + 1) begin
+      wait (tx !== 1);
+      repeat (12) @(posedge clk);
+      for (k = 0; k < 8; k = k + 1) begin
+        byte_[k] = tx;
+        repeat (8) @(posedge clk);
+      end
+      $display("%b", byte_);
+      wait (tx === 1);
+    end
+    $finish(0);
+  end
+endmodule
+"""
+
+
+@ICARUS
+def test_it_needs_no_reset(tmp_path: Path) -> None:
+    """In a simulator whose registers are undefined until something is put into them."""
+    code = 0x1A5C3E & ((1 << WIDE.bits) - 1)
+    (tmp_path / "bench.v").write_text(BENCH.replace("@SENT@", str(code)))
+    (tmp_path / "uart.v").write_text(SERIAL.verilog())
+    (tmp_path / "stream.v").write_text(stream(WIDE.ports, WIDE.latency))
+    (tmp_path / "network.v").write_text(WIDE.verilog())
+    sources = ("bench.v", "uart.v", "stream.v", "network.v")
+    program = iverilog.build(tmp_path, sources, "bench")
+    done = run([str(require(VVP)), "-n", program.name], tmp_path, tmp_path / "log")
+    meant = WIDE.ports.outputs.pack(WIDE.expected(np.array([[code]])))[0]
+    assert done.log.read_text().split() == [f"{byte:08b}" for byte in meant]
