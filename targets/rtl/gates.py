@@ -8,7 +8,7 @@ import numpy as np
 
 from flow.errors import Mismatch
 from flow.ops import IntArray
-from targets.rtl import simulation, uart
+from targets.rtl import simulation, uart, verilator
 from targets.rtl.implement.netlist import netlist
 from targets.rtl.implement.parts import Part
 from targets.rtl.ports import Ports, Timing
@@ -42,6 +42,8 @@ def build(
     sources = [str(path.resolve()) for path in gates.sources]
     options = [f"-D{name}" for name in (*gates.defines, "GATES")]
     options += [f"-I{path.resolve()}" for path in gates.folders]
+    if serial is not None or simulator.chosen is Simulator.VERILATOR:
+        options += verilator.GATES
     if serial is None:
         simulation.build_bench(home, sources, ports, latency, simulator, options)
     else:

@@ -89,7 +89,7 @@ def build_bench(
     options: Sequence[str] = (),
 ) -> Path:
     """As `build`, in the folder `home`, from Verilog `sources`, names from there; `options` are
-    -D and -I, which both simulators have."""
+    the simulator's, of which both have -D and -I."""
     values = {
         "IN_BYTES": ports.inputs.bytes,
         "OUT_BYTES": ports.outputs.bytes,

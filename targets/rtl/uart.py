@@ -31,7 +31,7 @@ _MOST_ERROR = 0.02  # of the rate: at 10 bits, and as much at the far end, half 
 _QUIET_SECONDS = 0.1  # longer than a computer pauses while it sends an input
 _START_SECONDS = 30.0
 _ANSWER_SECONDS = 300.0  # simulated lines are slower than real ones
-_CYCLES = 3_000_000  # of a simulation
+_CYCLES = 1_000_000  # of a simulation
 
 
 class Wrapper(Enum):
@@ -156,7 +156,7 @@ def beside(
     sample: int | None = None,
 ) -> Beside:
     """The pins that `Serial.build` left in `home`, to run by the very script that talks to boards;
-    as many vectors as take some millions of cycles, where no other `sample` is given."""
+    as many vectors as take a million cycles, where no other `sample` is given."""
     each = 10 * serial.clocks * (ports.inputs.bytes + ports.outputs.bytes)
     many = max(_CYCLES // each, 1) if sample is None else sample
     return Beside(what, many, lambda codes: through(home / MODULE, described(ports, serial), codes))

