@@ -215,8 +215,10 @@ def _build(plan: Plan, stage: Path) -> Report:
     np.savez_compressed(stage / "vectors.npz", inputs=vectors, expected=expected)
     write_host(stage, imported.head, imported.tail)
     note("writing and building")
-    ends = imported.head, imported.tail
-    program = Program(graph, *ends, vectors, expected, plan.file.sha256, plan.classes, note)
+    head, tail, digest = imported.head, imported.tail, plan.file.sha256
+    program = Program(
+        graph, head, tail, vectors, expected, digest, plan.classes, note, plan.samples
+    )
     warnings = plan.target.emit(program, stage)
     note(f"running {len(vectors)} vectors")
     found = _proven(graph, plan.target, stage, vectors, expected)

@@ -32,6 +32,7 @@ PACKAGES = {
         Package("qonnx", "training, TOOL=qonnx", "pip install 'bitwright[runtimes]'"),
         Package("matplotlib", "make pareto's plot", "pip install 'bitwright[train]'"),
         Package("onnxruntime", "make float-check", "pip install 'bitwright[runtimes]'"),
+        Package("scipy", "TARGET=analog", "pip install 'bitwright[analog]'"),
         Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
         Package(
             "da4ml",

@@ -21,7 +21,7 @@ from flow.host import make_host
 from flow.host_snippet import Host
 from flow.importer import Imported, Quantizer, import_qonnx
 from flow.onnx_file import OnnxFile, read
-from flow.ops import Shape
+from flow.ops import IntArray, Shape
 from flow.options import unknown_name
 from flow.qat import recipe as recipes
 from flow.qat.data import CLASSES, Split, load
@@ -32,6 +32,8 @@ from flow.qtype import QType
 from flow.target import Matrix, Target
 from models import MODELS
 from targets import TARGETS
+
+SAMPLES = 512  # of the training split, that a target may calibrate with
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,18 @@ class Source:
     def reference(self) -> Reference | None:
         """What the trained network gives on its test split; None for a model from a file."""
         return None if self.trained is None else Reference.load(self.trained.reference)
+
+    def samples(self) -> IntArray | None:
+        """Codes of the first training samples; None for a model without data of its own.
+
+        Raises:
+            UsageError: the data set's files are not there any more.
+        """
+        recipe = self.recipe
+        if recipe is None or recipe.untrained:
+            return None
+        split = load(recipe.data, recipe.input_shape, self.request.data, recipe.front_end)
+        return self.host.quantize(split.train_x[:SAMPLES])
 
     @property
     def classes(self) -> tuple[str, ...]:

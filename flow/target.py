@@ -22,7 +22,8 @@ class Program:
     """What a target receives: the network on integers, the host's part at both ends, and test
     vectors (codes (n, *input shape)) with the outputs that the reference gives for them. `source`
     is the sha256 of the file that it came from; `classes` names the outputs, where known; `note`
-    tells the user what takes long."""
+    tells the user what takes long; `samples` gives codes of training samples, none of which are
+    among those that accuracy is told of, for what is calibrated; None where there are none."""
 
     graph: Graph
     head: HostInput
@@ -32,6 +33,7 @@ class Program:
     source: str = ""
     classes: tuple[str, ...] = ()
     note: Callable[[str], None] = lambda _: None
+    samples: Callable[[], IntArray | None] = lambda: None
 
 
 class Matrix(NamedTuple):

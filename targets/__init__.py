@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from flow.target import Target
 
 
+def _analog() -> type[Target]:
+    from targets.analog.target import Analog
+
+    return Analog
+
+
 def _hls4ml() -> type[Target]:
     from targets.hls4ml.target import Hls4ml
 
@@ -31,6 +37,7 @@ def _rtl() -> type[Target]:
 
 
 TARGETS: dict[str, Callable[[], type[Target]]] = {
+    "analog": _analog,
     "hls4ml": _hls4ml,
     "rtl": _rtl,
     "tflite": _tflite,

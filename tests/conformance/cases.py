@@ -253,6 +253,11 @@ def _requants(rng: np.random.Generator, qtype: QType) -> Iterator[Case]:
 
 # Variants besides those of io_type and strategy.
 MORE = {
+    "analog": [
+        {"scheme": "offset", "rows": "4", "columns": "3"},
+        {"scheme": "bit_sliced", "slice_bits": "1", "device": "rram"},
+        {"device": "photonic"},
+    ],
     "hls4ml": [
         {"backend": backend, "io_type": io_type, "strategy": strategy}
         for backend, strategy in (("Quartus", "resource"), ("Catapult", "latency"))
@@ -283,7 +288,8 @@ def variants() -> Iterator[tuple[str, Target]]:
             label = " ".join((name, *(value for _, value in chosen)))
             yield label, target.with_options(dict(chosen))
         for options in MORE.get(name, ()):
-            words = (key if value == "true" else value for key, value in options.items())
+            named = {k: v for k, v in options.items() if not v.isdigit()}
+            words = (key if value == "true" else value for key, value in named.items())
             yield " ".join((name, *words)), target.with_options(options)
 
 

@@ -55,6 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # Third-party packages, and the only places that may import them.
 HOMES = {
     "torch": ("flow.qat",),
+    "scipy": ("flow.qat", "targets.analog"),
     "brevitas": ("flow.qat",),
     "sklearn": ("flow.qat",),
     "PIL": ("flow.qat.images",),

@@ -1,0 +1,285 @@
+"""A network on chips: the integer graph, with arrays in the place of its mapped layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from flow.graph import Graph, Node, Value
+from flow.interp import check_codes
+from flow.ops import IntArray
+from targets.analog import crossbar, optical
+from targets.analog.converters import Converter, Drive
+from targets.analog.crossbar import take
+from targets.analog.device import Device, Kind
+from targets.analog.draws import Draw, stream
+from targets.analog.grid import fraction_bits, to_grid
+from targets.analog.mapping import FloatArray, Mapped, Tile, largest
+from targets.analog.programmed import Condition, Draws, Programmed
+
+BATCH = 256  # samples that a stream of random numbers is drawn for: part of what a result means
+CODE_BITS = 14  # behind the point, of inputs that are no integers any more
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A mapped layer with what drives and reads it."""
+
+    mapped: Mapped
+    number: int
+    drive: Drive
+    converter: Converter
+
+    @property
+    def exact(self) -> Layer:
+        """The layer with converters that lose nothing."""
+        return replace(self, drive=replace(self.drive, dropped=0), converter=Converter())
+
+    @cached_property
+    def most(self) -> float:
+        """What no applied code's magnitude exceeds."""
+        return float(max(np.abs(end).max() for end in self.drive.bounds(self.mapped)))
+
+
+@dataclass(frozen=True, eq=False)
+class Hardware:
+    """A device under a condition, and the seed of its chips."""
+
+    device: Device
+    condition: Condition
+    seed: int = 0
+
+
+class Engine:
+    """Runs codes through chips; without `hardware`, through arrays that hold what they shall. The
+    chips that were asked for last stay programmed."""
+
+    def __init__(self, graph: Graph, layers: Sequence[Layer], hardware: Hardware | None):
+        self.graph, self.hardware = graph, hardware
+        self.layers = {layer.mapped.name: layer for layer in layers}
+        self._kernels = {
+            node.name: node.op.kernel(
+                graph.shapes(node), tuple(graph.bounds[name] for name in node.inputs)
+            )
+            for node in graph.nodes
+            if node.name not in self.layers
+        }
+        self._programmed: tuple[tuple[int, ...], dict[str, _Chips]] = ((), {})
+
+    @cached_property
+    def sample_bytes(self) -> int:
+        """Memory that one sample takes on one chip, about."""
+        held = [prod(value.shape) for value in (self.graph.input, *_values(self.graph))]
+        products = (
+            layer.mapped.groups
+            * layer.mapped.product.positions
+            * len(layer.drive.weights)
+            * (layer.mapped.levels.shape[1] + 4 * layer.mapped.unit.shape[1])
+            for layer in self.layers.values()
+        )
+        return 8 * (2 * max(held) + max(products, default=0))
+
+    def run(self, codes: IntArray, chips: Sequence[int], batch: int = 0) -> IntArray:
+        """Output codes (chips, n, *output shape) of input codes (n, *input shape), which are the
+        samples from batch * BATCH on, at most BATCH of them where chips differ.
+
+        Raises:
+            UsageError: the codes do not fit the graph.
+        """
+        last = self.graph.output.name
+        return self.follow(codes, chips, batch, lambda name, _: name == last)[last]
+
+    def follow(
+        self,
+        codes: IntArray,
+        chips: Sequence[int],
+        batch: int,
+        keep: Callable[[str, IntArray], bool],
+        readings: Callable[[Layer, FloatArray], None] = lambda layer, found: None,
+    ) -> dict[str, IntArray]:
+        """As `run`, of every value that is to be kept; `readings` sees those of each layer."""
+        check_codes(self.graph, codes)
+        layers = self._on(tuple(chips))
+        shape = len(chips), len(codes)
+        values = {self.graph.input.name: codes.astype(np.int64, copy=False)[None]}
+        for node in self.graph.nodes:
+            inputs = [values[name] for name in node.inputs]
+            if node.name in layers:
+                made = layers[node.name].outputs(inputs[0], shape, batch, readings)
+            else:
+                made = self._digital(node, inputs)
+            values[node.output.name] = made
+        return {
+            name: np.broadcast_to(found, (shape[0], *found.shape[1:]))
+            for name, found in values.items()
+            if keep(name, found)
+        }
+
+    def _digital(self, node: Node, inputs: list[IntArray]) -> IntArray:
+        """Inputs (1 or chips, n, ...), 1 where no chip differs from another."""
+        count = max(len(x) for x in inputs)
+        whole = [np.broadcast_to(x, (count, *x.shape[1:])) for x in inputs]
+        flat = [x.reshape(-1, *x.shape[2:]) for x in whole]
+        made: IntArray = self._kernels[node.name](*flat)
+        return made.reshape(count, -1, *made.shape[1:])
+
+    def _on(self, chips: tuple[int, ...]) -> Mapping[str, _Chips]:
+        if self._programmed[0] != chips:
+            made = {
+                name: _Chips(layer, self.hardware, chips, self.graph)
+                for name, layer in self.layers.items()
+            }
+            self._programmed = (chips, made)
+        return self._programmed[1]
+
+
+class _Chips:
+    """One layer on some chips."""
+
+    def __init__(
+        self, layer: Layer, hardware: Hardware | None, chips: tuple[int, ...], graph: Graph
+    ):
+        self.layer, self.hardware, self.chips = layer, hardware, chips
+        self.bounds = graph.bounds[layer.mapped.product.node.output.name]
+        self.fraction = fraction_bits(largest(layer.mapped.product))
+        self.coded = CODE_BITS if self._input_noise else 0
+        self.programmed = self._program()
+        to_grid(self.programmed.weights, max(self.fraction - self.coded, 0))
+        if self.programmed.variance is not None:
+            to_grid(self.programmed.variance, self.fraction)
+
+    @property
+    def _input_noise(self) -> bool:
+        return self.hardware is not None and self.hardware.device.input is not None
+
+    def _draws(self, batch: int = 0) -> Draws:
+        seed = 0 if self.hardware is None else self.hardware.seed
+        return Draws(seed, self.chips, self.layer.number, batch)
+
+    def _program(self) -> Programmed:
+        mapped = self.layer.mapped
+        if self.hardware is None:
+            return Programmed(held(mapped)[None])
+        device, condition = self.hardware.device, self.hardware.condition
+        if device.kind is Kind.PHOTONIC:
+            return optical.program(mapped, device, condition, self._draws())
+        return crossbar.program(mapped, device, condition, self._draws())
+
+    def outputs(
+        self,
+        x: IntArray,
+        shape: tuple[int, int],
+        batch: int,
+        see: Callable[[Layer, FloatArray], None],
+    ) -> IntArray:
+        """Codes (1 or c, n, *shape) to the node's output (1 or c, n, *output shape)."""
+        product, passes = self.layer.mapped.product, self.layer.drive.weights
+        vectors = product.vectors(x.reshape(-1, *x.shape[2:]))
+        vectors = vectors.reshape(len(x), shape[1], *vectors.shape[1:]).transpose(0, 2, 1, 3, 4)
+        flat = vectors.reshape(len(x), vectors.shape[1], -1, vectors.shape[-1])
+        applied = self._driven(self.layer.drive.applied(flat).astype(np.float64), batch)
+        total = self._sums(applied, batch, see)
+        if len(passes) > 1:
+            parts = total.reshape(*total.shape[:2], len(passes), -1, total.shape[-1])
+            total = np.tensordot(parts, passes.astype(np.float64), axes=([2], [0]))
+        sums = np.rint(total).astype(np.int64)
+        count, groups, _, outs = sums.shape
+        split = sums.reshape(count, groups, shape[1], -1, outs).transpose(0, 2, 1, 3, 4)
+        made = product.outputs(split.reshape(-1, groups, *split.shape[3:]))
+        return self._biased(made).reshape(count, shape[1], *made.shape[1:])
+
+    def _biased(self, made: IntArray) -> IntArray:
+        """With the bias, clamped to what the network's own weights can make: the digital part's
+        words are as wide as that, and what follows is defined for that."""
+        channels = (-1, *[1] * (made.ndim - 2))
+        made += self.layer.mapped.product.bias.reshape(channels)
+        low, high = (np.asarray(end).reshape(channels) for end in self.bounds)
+        np.clip(made, low, high, out=made)
+        return made
+
+    def _driven(self, codes: FloatArray, batch: int) -> FloatArray:
+        if self.hardware is None or self.hardware.device.input is None:
+            return codes
+        law, condition = self.hardware.device.input, self.hardware.condition
+        made = optical.driven(codes, self.layer.most, law, condition, self._draws(batch))
+        return to_grid(made, self.coded)
+
+    def _sums(
+        self, x: FloatArray, batch: int, see: Callable[[Layer, FloatArray], None]
+    ) -> FloatArray:
+        """Vectors (1 or c, groups, m, inputs) to sums (c, groups, m, outputs)."""
+        mapped, made = self.layer.mapped, self.programmed
+        total: FloatArray | None = None
+        for block, rows in enumerate(mapped.row_blocks):
+            readings = np.matmul(x[..., rows], made.weights[:, :, rows])
+            if made.variance is not None:
+                readings += self._white(x[..., rows], made.variance[:, :, rows], block, batch)
+            see(self.layer, readings)
+            errors = self._errors(readings.shape, block, batch)
+            found = self.layer.converter.read(readings, errors)
+            if made.gain is not None:
+                found *= made.gain[:, block, :, None]
+            total = found if total is None else total + found
+        assert total is not None
+        if len(mapped.factors) == 1:
+            return total
+        parts = total.reshape(*total.shape[:3], -1, len(mapped.factors))
+        whole: FloatArray = parts @ mapped.factors.astype(np.float64)
+        return whole
+
+    def _white(self, x: FloatArray, variance: FloatArray, block: int, batch: int) -> FloatArray:
+        """Noise of every product: the sum of independent normal errors of devices is normal."""
+        mapped = self.layer.mapped
+        sigma: FloatArray = np.sqrt(np.matmul(x * x, variance))
+        for place, tile, by in self._streams(Draw.WHITE, block, batch):
+            part = sigma[place, tile.group][:, tile.columns if mapped.shares else tile.readings]
+            part *= by.standard_normal(part.shape, dtype=np.float32)
+        if not mapped.shares:
+            return sigma
+        assert mapped.minus is not None
+        difference: FloatArray = take(sigma, mapped.plus) - take(sigma, mapped.minus)
+        return difference
+
+    def _errors(self, shape: tuple[int, ...], block: int, batch: int) -> FloatArray | float:
+        """Of the converters, in their steps."""
+        converter = self.layer.converter
+        scale = 0.0 if self.hardware is None else self.hardware.condition.noise
+        if not scale * (converter.offset + converter.noise):
+            return 0.0
+        found = np.zeros(shape)
+        if converter.offset:
+            for place, tile, by in self._streams(Draw.CONVERTER_OFFSET, block):
+                part = found[place, tile.group][:, tile.readings]
+                part += scale * converter.offset * by.standard_normal(part.shape[1])
+        if converter.noise:
+            for place, tile, by in self._streams(Draw.CONVERTER, block, batch):
+                part = found[place, tile.group][:, tile.readings]
+                part += scale * converter.drawn(by, part.shape)
+        return found
+
+    def _streams(
+        self, draw: Draw, block: int, batch: int = 0
+    ) -> Iterator[tuple[int, Tile, np.random.Generator]]:
+        """For each chip and each tile of a row block."""
+        mapped, draws = self.layer.mapped, self._draws(batch)
+        rows = mapped.row_blocks[block]
+        for place, chip in enumerate(draws.chips):
+            for number, tile in enumerate(mapped.tiles):
+                if tile.rows == rows:
+                    by = stream(draws.seed, chip, draws.layer, number, draw, batch)
+                    yield place, tile, by
+
+
+def held(mapped: Mapped) -> FloatArray:
+    """What the readings multiply by where devices hold just what they shall."""
+    plus = take(mapped.levels, mapped.plus)
+    difference = plus if mapped.minus is None else plus - take(mapped.levels, mapped.minus)
+    return difference * mapped.unit[:, None]
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    return (node.output for node in graph.nodes)

@@ -1,0 +1,115 @@
+"""What is known of a layout before any noise: counts, coverage, and what converters lose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from flow.graph import Graph
+from flow.metric import Kind, Metric
+from flow.target import LayerNote
+from targets.analog.build import calibrated, coverage, lossless
+from targets.analog.device import Device, Optical
+from targets.analog.engine import Layer
+
+COUNTED = "counted in the mapping"
+
+
+def metrics(graph: Graph, layers: tuple[Layer, ...]) -> list[Metric]:
+    """Of the whole network."""
+    done = coverage(graph, {layer.number: layer.mapped for layer in layers})
+    tiles = sum(len(layer.mapped.tiles) for layer in layers)
+    devices = sum(layer.mapped.levels.size for layer in layers)
+    places = sum(
+        len(layer.mapped.tiles) * layer.mapped.arrays.rows * layer.mapped.arrays.columns
+        for layer in layers
+    )
+    share = f"{done.analog:,} of {done.total:,} multiply-accumulates"
+    rows = (
+        ("analog share", done.analog / max(done.total, 1), f"on arrays: {share}"),
+        ("tiles", tiles, COUNTED),
+        ("devices", devices, COUNTED),
+        ("tile use", devices / max(places, 1), f"{devices:,} of {places:,} devices in the tiles"),
+        ("conversions", sum(_conversions(layer) for layer in layers), f"{COUNTED}, per inference"),
+    )
+    return [Metric(name, value, "1", Kind.MEASURED, source) for name, value, source in rows]
+
+
+def _conversions(layer: Layer) -> int:
+    """How often an ADC converts for one inference."""
+    mapped = layer.mapped
+    each = mapped.unit.size * len(mapped.row_blocks) * len(layer.drive.weights)
+    return each * mapped.product.positions
+
+
+def notes(layers: tuple[Layer, ...]) -> dict[str, LayerNote]:
+    """Of single layers."""
+    found = {}
+    for layer in layers:
+        needed = lossless(layer.mapped, layer.drive).bits
+        rows = (
+            ("tiles", len(layer.mapped.tiles), COUNTED),
+            ("tile use", layer.mapped.utilization, COUNTED),
+            ("lossless ADC bits", needed, "derived from the weights, for any inputs"),
+        )
+        shown = tuple(Metric(name, n, "1", Kind.MEASURED, source) for name, n, source in rows)
+        found[layer.mapped.name] = LayerNote(metrics=shown)
+    return found
+
+
+def warnings(
+    graph: Graph, layers: tuple[Layer, ...], device: Device, reach: Mapping[str, float]
+) -> list[str]:
+    """What the proof leaves out, what stays digital, and what converters lose."""
+    mapped = {layer.mapped.name for layer in layers}
+    kept = Counter(node.op.name for node in graph.nodes if node.name not in mapped)
+    done = coverage(graph, {layer.number: layer.mapped for layer in layers})
+    found = [
+        "the reference is matched by arrays without noise, read by converters that lose nothing; "
+        "make check tells the accuracy with both",
+        "digital: " + (", ".join(f"{count} {op}" for op, count in sorted(kept.items())) or "none"),
+    ]
+    if done.digital:
+        found.append(
+            f"digital_layers keeps {done.digital:,} of {done.total:,} multiply-accumulates off "
+            f"the arrays"
+        )
+    if calibrated(device) and not reach:
+        found.append(
+            "there are no training samples to calibrate converters with: their range is all that "
+            "the weights can make"
+        )
+    for layer in layers:
+        found += _losses(layer, device)
+    return found
+
+
+def _losses(layer: Layer, device: Device) -> list[str]:
+    """What the layer's converters lose even without noise."""
+    name, drive, converter = layer.mapped.name, layer.drive, layer.converter
+    needed = lossless(layer.mapped, drive).bits
+    found = []
+    if drive.dropped:
+        held = drive.qtype.bits - drive.dropped
+        found.append(
+            f"layer {name}: its DACs of {held} bits are too narrow for codes of "
+            f"{drive.qtype.bits}, whose lowest {drive.dropped} are lost"
+        )
+    if device.adc is not None and device.adc.bits < needed:
+        found.append(
+            f"layer {name}: its ADCs of {device.adc.bits} bits are too narrow to lose nothing, "
+            f"which takes {needed}: sums are read in steps of {converter.step:.4g}"
+        )
+    most = int(layer.most)
+    found += _steps(name, "inputs", most, device.input)
+    found += _steps(name, "weights", int(layer.mapped.unit.max()), device.weight)
+    return found
+
+
+def _steps(name: str, what: str, most: int, law: Optical | None) -> list[str]:
+    if law is None or law.precision % most == 0:
+        return []
+    return [
+        f"layer {name}: its {what} of up to {most} are rounded to {law.precision} optical steps, "
+        f"which do not hold them all"
+    ]

@@ -1,0 +1,147 @@
+"""The target's options and what it does with a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from flow.errors import Offence, UsageError
+from flow.graph import Graph
+from flow.metric import Metric
+from flow.options import require_range, unknown_name
+from flow.target import LayerNote, Program, Simulation, Target
+from flow.tools import Tool
+from targets.analog import figures
+from targets.analog.build import calibrated, equip, map_graph, offences, products, reaches
+from targets.analog.device import Device, Kind, device_text, is_file, read_device
+from targets.analog.engine import Layer
+from targets.analog.files import read_device_text, read_levels, read_reach, write_files
+from targets.analog.mapping import Arrays, Scheme
+from targets.analog.simulation import AnalogSimulation
+
+
+@dataclass(frozen=True)
+class Analog(Target):
+    """Matrix-vector products on arrays of analog devices, everything else digital.
+
+    `device` is the name of one that ships or a .toml file; `rows`, `columns` and `adc_bits` are in
+    the place of its own where they are not 0. `scheme` says how devices hold signed weights,
+    `slice_bits` how many bits each of a bit-sliced one; with `by_column` the largest weight of
+    every output, not of the layer, is at full level. `digital_layers` names layers, with commas
+    between, that are to stay digital.
+    """
+
+    name: ClassVar[str] = "analog"
+
+    device: str = "pcm"
+    rows: int = 0
+    columns: int = 0
+    scheme: Scheme = Scheme.DIFFERENTIAL
+    slice_bits: int = 2
+    by_column: bool = False
+    adc_bits: int = 0
+    digital_layers: str = ""
+
+    def __post_init__(self) -> None:
+        require_range("rows", self.rows, 0, 1 << 16)
+        require_range("columns", self.columns, 0, 1 << 16)
+        require_range("slice_bits", self.slice_bits, 1, 16)
+        require_range("adc_bits", self.adc_bits, 0, 32)
+        if self.by_column and self.scheme in (Scheme.OFFSET, Scheme.BIT_SLICED):
+            raise UsageError(
+                f"option by_column is of scheme=differential: with {self.scheme.value} cells all "
+                f"outputs share their levels; leave it out"
+            )
+        if not is_file(self.device):
+            self._check_device(read_device(self.device, device_text(self.device)))
+
+    def _check_device(self, device: Device) -> None:
+        """Raises UsageError where options do not fit the device."""
+        photonic = device.kind is Kind.PHOTONIC
+        if photonic and self.scheme in (Scheme.OFFSET, Scheme.BIT_SLICED):
+            raise UsageError(
+                f"option scheme={self.scheme.value} is of devices that hold no signs; device "
+                f"{self.device} does, leave it out"
+            )
+        if not photonic and self.scheme is Scheme.SIGNED:
+            raise UsageError(
+                f"option scheme=signed is of devices that hold signs; device {self.device} does "
+                f"not, use differential, offset or bit_sliced"
+            )
+        if photonic and self.adc_bits:
+            raise UsageError(
+                f"option adc_bits is of crossbars; the detector of device {self.device} has a "
+                f"precision of its own, leave it out"
+            )
+        if self.adc_bits and device.adc is None:
+            raise UsageError(
+                f"option adc_bits is of devices with ADCs; device {self.device} has none"
+            )
+        columns = self.columns or device.tile.columns
+        if columns < 2:
+            raise UsageError(f"option columns must be at least 2, not {columns}")
+
+    @property
+    def _digital(self) -> tuple[str, ...]:
+        return tuple(name for name in self.digital_layers.split(",") if name)
+
+    def _device(self, text: str) -> Device:
+        """What a TOML text describes, with the options in it."""
+        device = read_device(self.device, text)
+        self._check_device(device)
+        if self.adc_bits and device.adc is not None:
+            return replace(device, adc=replace(device.adc, bits=self.adc_bits))
+        return device
+
+    def _arrays(self, device: Device) -> Arrays:
+        signed = device.kind is Kind.PHOTONIC
+        return Arrays(
+            self.rows or device.tile.rows,
+            self.columns or device.tile.columns,
+            Scheme.SIGNED if signed else self.scheme,
+            self.slice_bits,
+            self.by_column,
+        )
+
+    def check(self, graph: Graph) -> list[Offence]:
+        for name in self._digital:
+            if name not in products(graph):
+                raise UsageError(
+                    f"option digital_layers: {unknown_name('layer', name, products(graph))}"
+                )
+        device = self._device(device_text(self.device))
+        return offences(graph, self._arrays(device), self._digital)
+
+    def tools(self) -> tuple[Tool, ...]:
+        return ()
+
+    def packages(self) -> tuple[str, ...]:
+        return ("numpy", "scipy")
+
+    def emit(self, program: Program, folder: Path) -> list[str]:
+        text = device_text(self.device)
+        device, graph = self._device(text), program.graph
+        mapped = map_graph(graph, self._arrays(device), self._digital)
+        layers = equip(mapped, device, {})
+        samples = program.samples() if calibrated(device) else None
+        reach = {} if samples is None else reaches(graph, layers, samples)
+        layers = equip(mapped, device, reach)
+        write_files(folder, text, device, layers, reach)
+        return figures.warnings(graph, layers, device, reach)
+
+    def simulation(self, graph: Graph, folder: Path) -> Simulation:
+        return AnalogSimulation(graph, self._layers(graph, folder)[1])
+
+    def _layers(self, graph: Graph, folder: Path) -> tuple[Device, tuple[Layer, ...]]:
+        """The device and the layers of the artifact in `folder`."""
+        device = self._device(read_device_text(folder))
+        mapped = map_graph(graph, self._arrays(device), self._digital)
+        return device, equip(read_levels(folder, mapped, device), device, read_reach(folder))
+
+    def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
+        return figures.metrics(graph, self._layers(graph, folder)[1])
+
+    def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
+        return figures.notes(self._layers(graph, folder)[1])
