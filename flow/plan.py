@@ -200,6 +200,7 @@ class Plan(Source):
             "model": self.name,
             "target": self.request.target,
             "options": self.target.options(),
+            "files": {path.name: digest(path) for path in self.target.files()},
             "input": self.request.options.get("input"),
             "features": self.host.constants.get("features"),
             "versions": {"bitwright": __version__, **versions, **programs},

@@ -115,6 +115,14 @@ class Target(ABC):
     def packages(self) -> tuple[str, ...]:
         """The Python distributions that decide the artifact's content."""
 
+    def files(self) -> tuple[Path, ...]:
+        """Files of the user's, named by options, that decide the artifact's content.
+
+        Raises:
+            UsageError: one of them is not there or not right.
+        """
+        return ()
+
     @abstractmethod
     def emit(self, program: Program, folder: Path) -> list[str]:
         """Write and build the artifact in the empty `folder`; gives warnings for the user.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flow.errors import UsageError
 from flow.options import unknown_name
+from targets.analog.leakage import poisson_rate
 from targets.analog.tables import read_table, within
 
 MAX_BYTES = 1 << 16
@@ -173,8 +174,9 @@ class Optical:
 
     def __post_init__(self) -> None:
         within("precision", self.precision, 1, 1 << 20)
-        if not 0 <= self.leakage < 1:
-            raise ValueError(f"leakage must be from 0 to below 1, not {self.leakage:g}")
+        _check_leakage(self.leakage)
+        if self.noise is Law.POISSON and self.leakage:
+            poisson_rate(self.leakage, self.precision)
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,7 @@ class Detector:
         within("precision", self.precision, 1, 1 << 20)
         if self.noise is Law.POISSON:
             raise ValueError("noise must be gaussian or laplacian: sums are below 0, too")
-        if not 0 <= self.leakage < 1:
-            raise ValueError(f"leakage must be from 0 to below 1, not {self.leakage:g}")
+        _check_leakage(self.leakage)
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,11 @@ class Device:
             or (self.adc is not None and self.adc.offset_lsb + self.adc.noise_lsb > 0)
             or any(part is not None and part.leakage > 0 for part in optical)
         )
+
+
+def _check_leakage(leakage: float) -> None:
+    if not 0 <= leakage < 1:
+        raise ValueError(f"leakage must be from 0 to below 1, not {leakage:g}")
 
 
 _OPTICAL = ("weight", "input", "detector")

@@ -11,7 +11,7 @@ from flow.errors import Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Metric
 from flow.options import require_range, unknown_name
-from flow.target import LayerNote, Program, Simulation, Target
+from flow.target import LayerNote, Matrix, Program, Simulation, Target
 from flow.tools import Tool
 from targets.analog import figures
 from targets.analog.build import calibrated, equip, map_graph, offences, products, reaches
@@ -113,6 +113,13 @@ class Analog(Target):
                 )
         device = self._device(device_text(self.device))
         return offences(graph, self._arrays(device), self._digital)
+
+    def files(self) -> tuple[Path, ...]:
+        self._device(device_text(self.device))
+        return (Path(self.device),) if is_file(self.device) else ()
+
+    def check_matrices(self, matrices: Mapping[str, Matrix]) -> None:
+        self.files()
 
     def tools(self) -> tuple[Tool, ...]:
         return ()

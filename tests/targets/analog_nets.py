@@ -11,7 +11,7 @@ from flow.graph import Graph, Node, Value
 from flow.ops import Conv, Dense, Flatten, IntArray, Op, Requant
 from flow.qtype import QType
 from targets.analog.build import equip, map_graph
-from targets.analog.device import Device, device_text, read_device
+from targets.analog.device import Device, Kind, device_text, read_device
 from targets.analog.engine import Layer
 from targets.analog.mapping import Arrays, Scheme
 
@@ -75,7 +75,8 @@ def layers_of(
 ) -> tuple[Layer, ...]:
     """The graph on tiles of the device's size with differential cells, or on `arrays`."""
     size = device.tile
-    arrays = arrays or Arrays(size.rows, size.columns, Scheme.DIFFERENTIAL)
+    scheme = Scheme.SIGNED if device.kind is Kind.PHOTONIC else Scheme.DIFFERENTIAL
+    arrays = arrays or Arrays(size.rows, size.columns, scheme)
     return equip(map_graph(graph, arrays, ()), device, {})
 
 
@@ -83,7 +84,12 @@ def matrix_layer(
     weights: IntArray, most: int, device: Device, arrays: Arrays | None = None
 ) -> Layer:
     """One dense layer (outputs, inputs) for codes of -most..most."""
-    qtype = QType.covering(-most, most)
+    qtype = QType(QType.covering(-most, most).bits, signed=True, narrow=True)
     graph = graph_of(qtype, (weights.shape[1],), Dense(weights, np.zeros(len(weights), np.int64)))
     (layer,) = layers_of(graph, device, arrays)
     return layer
+
+
+def codes_of(layer: Layer) -> QType:
+    """The type of a `matrix_layer`'s input."""
+    return QType(layer.drive.qtype.bits, signed=True, narrow=True)

@@ -41,6 +41,7 @@ from targets.analog.target import Analog
 from tests.network.nets import Net
 from tests.targets.analog_nets import (
     IDEAL,
+    codes_of,
     conv_net,
     dense_net,
     graph_of,
@@ -140,7 +141,7 @@ def test_the_lossless_width_is_enough_and_needed(
     if serial and scheme is not Scheme.SIGNED:
         device = replace(device, dac=SERIAL)
     layer = matrix_layer(ints(rng, (5, 30), 7), 15, device, Arrays(rows, 64, scheme))
-    graph = graph_of(QType.covering(-15, 15), (30,), layer.mapped.product.node.op)
+    graph = graph_of(codes_of(layer), (30,), layer.mapped.product.node.op)
     codes = np.concatenate([make_vectors(graph.input, None)[:50], _extremes(layer.mapped, graph)])
     width = lossless(layer.mapped, layer.drive).bits
     hardware = Hardware(device if scheme is not Scheme.SIGNED else IDEAL, Condition())
