@@ -31,7 +31,7 @@ from flow.report.result import Report
 from flow.report.run import read_run
 from flow.report.vendor.folder import read_folder
 from flow.roc import NAME, Roc
-from flow.target import Program, Simulation, Target
+from flow.target import Program, Simulation, Target, Trial
 from flow.user_data import Labelled, read_array, read_labelled
 from flow.vectors import make_vectors
 from flow.verify import agreement, first_difference
@@ -73,11 +73,13 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
     events.note(f"running {len(codes)} samples through the interpreter and the simulation")
     expected = Interpreter(graph).run(codes)
     found = _proven(graph, plan.target, plan.folder, codes, expected)
+    spread = plan.target.spread(graph, plan.folder, _trial(plan, codes, labelled))
     trained = {k: m for k, m in compiled.scores.items() if k in ("float", "quantized")}
     outputs = {"integer": expected, "simulation": found}
     scores = {
         **(trained if data is None else {}),
         **{k: _score(host, k, codes, host.scores(y), labelled) for k, y in outputs.items()},
+        **spread.accuracy,
     }
     return Report(
         "check",
@@ -86,13 +88,29 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
         plan.folder,
         agreement(expected, found),
         {} if host.reconstructs else scores,
-        [],
-        [text for text in compiled.warnings if text != NOT_RATED],
+        list(spread.metrics),
+        [*(text for text in compiled.warnings if text != NOT_RATED), *spread.warnings],
         compiled.up_to_date,
         () if host.reconstructs else _confusion(host.scores(found), labelled.y),
         plan.classes,
         scores if host.reconstructs else {},
     )
+
+
+def _trial(plan: Plan, codes: IntArray, truth: Labelled) -> Trial:
+    """The samples, for hardware that is not the same in every piece."""
+    host = plan.host
+
+    def right(outputs: IntArray, samples: IntArray) -> NDArray[np.bool_]:
+        answers = host.scores(outputs).reshape(len(outputs), -1).argmax(axis=1)
+        found: NDArray[np.bool_] = answers == truth.y[samples]
+        return found
+
+    hashed = hashlib.sha256(f"{plan.file.sha256} {plan.inputs['source']}".encode())
+    for array in (codes, truth.y):
+        hashed.update(np.ascontiguousarray(array).data)
+    state = plan.request.runs / "chips" / f"{plan.name}-{hashed.hexdigest()[:16]}"
+    return Trial(codes, None if host.reconstructs else right, state, plan.events.note)
 
 
 @dataclass(frozen=True, eq=False)

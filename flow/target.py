@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flow.errors import Offence, UsageError
 from flow.graph import Graph
@@ -64,6 +67,28 @@ class LayerNote:
     multiplier_bits: int | None = None
     accumulator_bits: int | None = None
     metrics: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Labelled samples for hardware that is not the same in every piece: input codes (n, *input
+    shape). `right(outputs, samples)` tells which output codes (m, *output shape), of the samples
+    with these numbers (m,), are right; None where answers are not right or wrong. What took long
+    may be kept in the folder `state`, which is of this network and these samples."""
+
+    codes: IntArray
+    right: Callable[[IntArray, IntArray], NDArray[np.bool_]] | None
+    state: Path
+    note: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What is known of pieces that differ: accuracies by what they are of, in order, and more."""
+
+    accuracy: Mapping[str, Metric] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def node_of(made: str, nodes: Collection[str]) -> str | None:
@@ -138,6 +163,11 @@ class Target(ABC):
     @abstractmethod
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         """What is known of the hardware, or of the artifact built in `folder`."""
+
+    def spread(self, graph: Graph, folder: Path, trial: Trial) -> Spread:
+        """What the artifact in `folder` answers on hardware of which no piece is like another; with
+        nothing in it where all pieces are alike, and as they were proven."""
+        return Spread()
 
     def require_done(self, folder: Path) -> None:  # noqa: B027
         """Raises DoesNotFit where the artifact in `folder`, which stays there, falls short of what

@@ -13,7 +13,7 @@ from flow.report.run import Run
 _SINGULAR = {"cycles": "cycle", "bits": "bit"}
 _ORDER = "MODEL TARGET OPTS DATA"
 # How each target runs what it made.
-_SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime"}
+_SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime", "analog": "without noise"}
 
 
 def stage_name(stage: str, target: str) -> str:

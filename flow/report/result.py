@@ -10,7 +10,14 @@ from flow import roc
 from flow.metric import Metric
 from flow.verify import Agreement
 
-STAGES = ("float", "quantized", "integer", "simulation")  # of a network's score, in order
+STAGES = (
+    "float",
+    "quantized",
+    "integer",
+    "simulation",
+    "converters",
+    "chips",
+)  # of a network's score, in order
 
 
 @dataclass(frozen=True)

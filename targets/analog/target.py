@@ -11,14 +11,18 @@ from flow.errors import Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Metric
 from flow.options import require_range, unknown_name
-from flow.target import LayerNote, Matrix, Program, Simulation, Target
+from flow.target import LayerNote, Matrix, Program, Simulation, Spread, Target, Trial
 from flow.tools import Tool
 from targets.analog import figures
 from targets.analog.build import calibrated, equip, map_graph, offences, products, reaches
+from targets.analog.chips import Question, ask
 from targets.analog.device import Device, Kind, device_text, is_file, read_device
+from targets.analog.draws import MAX_SEED
 from targets.analog.engine import Layer
 from targets.analog.files import read_device_text, read_levels, read_reach, write_files
 from targets.analog.mapping import Arrays, Scheme
+from targets.analog.montecarlo import Wanted
+from targets.analog.programmed import Compensation, Condition
 from targets.analog.simulation import AnalogSimulation
 
 
@@ -31,6 +35,11 @@ class Analog(Target):
     `slice_bits` how many bits each of a bit-sliced one; with `by_column` the largest weight of
     every output, not of the layer, is at full level. `digital_layers` names layers, with commas
     between, that are to stay digital.
+
+    A check simulates `chips` chips, numbered from 0, of the seed `chip_seed`, and fewer where the
+    95 % interval of their mean accuracy is no more than `halfwidth` to each side before; a chip
+    with an accuracy of `floor` is good. They are `time_s` seconds old, with `noise` times the
+    device's standard deviations, and `compensation` of drift.
     """
 
     name: ClassVar[str] = "analog"
@@ -43,12 +52,25 @@ class Analog(Target):
     by_column: bool = False
     adc_bits: int = 0
     digital_layers: str = ""
+    chips: int = 100
+    chip_seed: int = 0
+    halfwidth: float = 0.0
+    floor: float = 0.0
+    time_s: float = 0.0
+    noise: float = 1.0
+    compensation: Compensation = Compensation.GLOBAL
 
     def __post_init__(self) -> None:
         require_range("rows", self.rows, 0, 1 << 16)
         require_range("columns", self.columns, 0, 1 << 16)
         require_range("slice_bits", self.slice_bits, 1, 16)
         require_range("adc_bits", self.adc_bits, 0, 32)
+        require_range("chips", self.chips, 2, 100_000)
+        require_range("chip_seed", self.chip_seed, 0, MAX_SEED - 1)
+        require_range("halfwidth", self.halfwidth, 0, 1)
+        require_range("floor", self.floor, 0, 1)
+        require_range("time_s", self.time_s, 0, 1e10)
+        require_range("noise", self.noise, 0, 100)
         if self.by_column and self.scheme in (Scheme.OFFSET, Scheme.BIT_SLICED):
             raise UsageError(
                 f"option by_column is of scheme=differential: with {self.scheme.value} cells all "
@@ -78,6 +100,11 @@ class Analog(Target):
         if self.adc_bits and device.adc is None:
             raise UsageError(
                 f"option adc_bits is of devices with ADCs; device {self.device} has none"
+            )
+        if self.time_s and device.drift is None:
+            raise UsageError(
+                f"option time_s is of devices that drift; device {self.device} does not, leave it "
+                f"out"
             )
         columns = self.columns or device.tile.columns
         if columns < 2:
@@ -140,6 +167,13 @@ class Analog(Target):
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
         return AnalogSimulation(graph, self._layers(graph, folder)[1])
+
+    def spread(self, graph: Graph, folder: Path, trial: Trial) -> Spread:
+        device, layers = self._layers(graph, folder)
+        condition = Condition(self.time_s, self.noise, self.compensation)
+        wanted = Wanted(self.chips, self.halfwidth)
+        question = Question(wanted, condition, self.chip_seed, self.floor)
+        return ask(graph, layers, device, self.device, question, trial)
 
     def _layers(self, graph: Graph, folder: Path) -> tuple[Device, tuple[Layer, ...]]:
         """The device and the layers of the artifact in `folder`."""

@@ -1,0 +1,72 @@
+"""Intervals of what chips and samples tell, each with what varies in it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.metric import Interval
+from targets.analog.mapping import FloatArray
+
+COVERAGE = 0.95
+RESAMPLES = 2000
+BoolArray = NDArray[np.bool_]
+
+
+def mean_interval(values: FloatArray, coverage: float = COVERAGE) -> Interval:
+    """Student's t interval of the mean of shares: chips vary, samples do not."""
+    from scipy.special import stdtrit
+
+    count, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(count)
+    half = float(stdtrit(count - 1, 0.5 + coverage / 2)) * error
+    return Interval(max(0.0, mean - half), min(1.0, mean + half), coverage)
+
+
+def yield_interval(good: int, chips: int, coverage: float = COVERAGE) -> Interval:
+    """Clopper and Pearson's interval of a share, which covers at least what it says.
+
+    Source: C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in
+    the case of the binomial", Biometrika 26 (1934).
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - coverage) / 2
+    low = 0.0 if good == 0 else float(betaincinv(good, chips - good + 1, tail))
+    high = 1.0 if good == chips else float(betaincinv(good + 1, chips - good, 1 - tail))
+    return Interval(low, high, coverage)
+
+
+def two_way_interval(hits: BoolArray, seed: int, coverage: float = COVERAGE) -> Interval:
+    """Of the mean of `hits` (chips, samples), where both chips and samples are drawn: percentiles
+    over means of rows and columns drawn with replacement, each independently, which errs on the
+    wide side.
+
+    Source: A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007).
+    """
+    rng = np.random.default_rng([seed, 2])
+    chips, samples = hits.shape
+    rows = rng.multinomial(chips, np.full(chips, 1 / chips), RESAMPLES).astype(np.float32)
+    sums = rows @ hits.astype(np.float32)
+    means = np.empty(RESAMPLES)
+    for at in range(RESAMPLES):
+        columns = rng.multinomial(samples, np.full(samples, 1 / samples))
+        means[at] = sums[at] @ columns / (chips * samples)
+    return _percentiles(means, coverage)
+
+
+def spread_intervals(
+    values: FloatArray, seed: int, coverage: float = COVERAGE
+) -> tuple[Interval, Interval]:
+    """Of the standard deviation and of the 5th percentile over chips, by bootstrap."""
+    rng = np.random.default_rng([seed, 1])
+    drawn = values[rng.integers(len(values), size=(RESAMPLES, len(values)))]
+    deviations = drawn.std(axis=1, ddof=1)
+    lowest = np.percentile(drawn, 5, axis=1)
+    return _percentiles(deviations, coverage), _percentiles(lowest, coverage)
+
+
+def _percentiles(values: FloatArray, coverage: float) -> Interval:
+    tail = 50 * (1 - coverage)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return Interval(float(low), float(high), coverage)
