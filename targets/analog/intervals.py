@@ -10,6 +10,7 @@ from targets.analog.mapping import FloatArray
 
 COVERAGE = 0.95
 RESAMPLES = 2000
+PART = 100  # resamples at a time
 BoolArray = NDArray[np.bool_]
 
 
@@ -46,13 +47,16 @@ def two_way_interval(hits: BoolArray, seed: int, coverage: float = COVERAGE) -> 
     """
     rng = np.random.default_rng([seed, 2])
     chips, samples = hits.shape
-    rows = rng.multinomial(chips, np.full(chips, 1 / chips), RESAMPLES).astype(np.float32)
-    sums = rows @ hits.astype(np.float32)
-    means = np.empty(RESAMPLES)
-    for at in range(RESAMPLES):
-        columns = rng.multinomial(samples, np.full(samples, 1 / samples))
-        means[at] = sums[at] @ columns / (chips * samples)
-    return _percentiles(means, coverage)
+    means, right = np.empty(RESAMPLES), hits.astype(np.float32)
+    for start in range(0, RESAMPLES, PART):
+        rows, columns = (
+            rng.multinomial(count, np.full(count, 1 / count), PART).astype(np.float32)
+            for count in (chips, samples)
+        )
+        part = means[start : start + PART]
+        sums = (rows @ right).astype(np.float64)  # exact: chips are fewer than 2^24
+        part[:] = np.einsum("ij,ij->i", sums, columns)[: len(part)]
+    return _percentiles(means / (chips * samples), coverage)
 
 
 def spread_intervals(

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ MEMORY = 96 << 20  # bytes that the chips which are simulated at a time may take
 CHUNK = 16  # of them, at most: more leave the processor's cache
 NOTE_SECONDS = 5.0
 KEEP_SECONDS = 10.0
+MAX_BYTES = 1 << 30  # of a file of kept results
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,10 @@ def _told(hits: BoolArray, wanted: Wanted) -> str:
 
 def _read(path: Path, samples: int) -> BoolArray:
     """What an earlier run left; nothing where it cannot be read, since it can be made again."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
-        with np.load(path, allow_pickle=False) as kept:
+    with contextlib.suppress(*_DAMAGED):
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             packed = kept["hits"]
         if packed.dtype == np.uint8 and packed.ndim == 2 and packed.shape[1] == -(-samples // 8):
             return np.unpackbits(packed, axis=1, count=samples).astype(np.bool_)

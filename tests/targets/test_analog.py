@@ -242,7 +242,7 @@ def test_options_that_make_no_sense(options: dict[str, str], message: str) -> No
 # the flow --------------------------------------------------------------------------------------
 
 
-def _file(folder: Path) -> Path:
+def qonnx_file(folder: Path) -> Path:
     """Two layers: x of 8 bits, weights of 4, an activation of 4."""
     rng = np.random.default_rng(3)
     net = Net((12,))
@@ -255,7 +255,9 @@ def _file(folder: Path) -> Path:
 
 def test_a_compile_proves_and_tells_what_is_where(tmp_path: Path) -> None:
     options = {"device": "pcm", "digital_layers": "fc2", "rows": "8"}
-    request = Request(str(_file(tmp_path)), "analog", options, tmp_path / "out", tmp_path / "runs")
+    request = Request(
+        str(qonnx_file(tmp_path)), "analog", options, tmp_path / "out", tmp_path / "runs"
+    )
     report = compile_model(request, Events())
     assert report.agreement.matches
     told = {metric.name: metric.value for metric in report.metrics}
@@ -273,7 +275,7 @@ def test_a_compile_proves_and_tells_what_is_where(tmp_path: Path) -> None:
 
 def test_what_the_artifact_holds_is_what_is_proven(tmp_path: Path) -> None:
     """A device that holds one level more or less is found, in its layer."""
-    request = Request(str(_file(tmp_path)), "analog", {}, tmp_path / "out", tmp_path / "runs")
+    request = Request(str(qonnx_file(tmp_path)), "analog", {}, tmp_path / "out", tmp_path / "runs")
     compile_model(request, Events())
     graph = Graph.from_json((tmp_path / "out" / "graph.json").read_text())
     codes = corners(graph.input)
@@ -296,7 +298,9 @@ def test_what_the_artifact_holds_is_what_is_proven(tmp_path: Path) -> None:
 
 def test_every_offence_is_in_one_message(tmp_path: Path) -> None:
     options = {"scheme": "bit_sliced", "slice_bits": "1", "columns": "4"}
-    request = Request(str(_file(tmp_path)), "analog", options, tmp_path / "out", tmp_path / "runs")
+    request = Request(
+        str(qonnx_file(tmp_path)), "analog", options, tmp_path / "out", tmp_path / "runs"
+    )
     with pytest.raises(Unsupported) as raised:
         compile_model(request, Events())
     assert [offence.node for offence in raised.value.offences] == ["fc1", "fc2"]
