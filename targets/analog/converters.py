@@ -114,11 +114,15 @@ class Converter:
         return self.noise * by.standard_normal(shape)
 
     def read(self, readings: FloatArray, errors: FloatArray | float = 0.0) -> FloatArray:
-        """What the digital part gets for readings: codes times the step. `errors` are in steps."""
-        codes = readings if self.step == 1.0 else readings / self.step
+        """What the digital part gets for readings, which are overwritten: codes times the step.
+        `errors` are in steps."""
+        if self.step != 1.0:
+            readings /= self.step
         if isinstance(errors, np.ndarray):
-            codes = codes + errors
-        rounded: FloatArray = np.rint(codes)
+            readings += errors
+        np.rint(readings, out=readings)
         if self.low is not None and self.high is not None:
-            np.clip(rounded, self.low, self.high, out=rounded)
-        return rounded if self.step == 1.0 else rounded * self.step
+            np.clip(readings, self.low, self.high, out=readings)
+        if self.step != 1.0:
+            readings *= self.step
+        return readings

@@ -186,20 +186,24 @@ class _Chips:
         if len(passes) > 1:
             parts = total.reshape(*total.shape[:2], len(passes), -1, total.shape[-1])
             total = np.tensordot(parts, passes.astype(np.float64), axes=([2], [0]))
-        sums = np.rint(total).astype(np.int64)
+        sums = self._digital(total)
         count, groups, _, outs = sums.shape
         split = sums.reshape(count, groups, shape[1], -1, outs).transpose(0, 2, 1, 3, 4)
         made = product.outputs(split.reshape(-1, groups, *split.shape[3:]))
-        return self._biased(made).reshape(count, shape[1], *made.shape[1:])
+        return made.reshape(count, shape[1], *made.shape[1:])
 
-    def _biased(self, made: IntArray) -> IntArray:
-        """With the bias, clamped to what the network's own weights can make: the digital part's
-        words are as wide as that, and what follows is defined for that."""
-        channels = (-1, *[1] * (made.ndim - 2))
-        made += self.layer.mapped.product.bias.reshape(channels)
-        low, high = (np.asarray(end).reshape(channels) for end in self.bounds)
-        np.clip(made, low, high, out=made)
-        return made
+    def _digital(self, total: FloatArray) -> IntArray:
+        """Whole numbers with the bias, clamped to what the network's own weights can make: the
+        digital part's words are as wide as that, and what follows is defined for that."""
+        groups, outs = total.shape[1], total.shape[3]
+        bias, low, high = (
+            np.broadcast_to(part, (groups * outs,)).reshape(groups, 1, outs).astype(np.float64)
+            for part in (self.layer.mapped.product.bias, *self.bounds)
+        )
+        np.rint(total, out=total)
+        total += bias
+        np.clip(total, low, high, out=total)
+        return total.astype(np.int64)
 
     def _driven(self, codes: FloatArray, batch: int) -> FloatArray:
         if self.hardware is None or self.hardware.device.input is None:
@@ -219,11 +223,13 @@ class _Chips:
             if made.variance is not None:
                 readings += self._white(x[..., rows], made.variance[:, :, rows], block, batch)
             see(self.layer, readings)
-            errors = self._errors(readings.shape, block, batch)
-            found = self.layer.converter.read(readings, errors)
+            found = self.layer.converter.read(readings, self._errors(readings.shape, block, batch))
             if made.gain is not None:
                 found *= made.gain[:, block, :, None]
-            total = found if total is None else total + found
+            if total is None:
+                total = found
+            else:
+                total += found
         assert total is not None
         if len(mapped.factors) == 1:
             return total

@@ -144,7 +144,7 @@ def largest(product: Product) -> float:
 def trouble(product: Product, arrays: Arrays) -> Offence | None:
     """Why a product cannot be mapped."""
     name = product.node.name
-    if largest(product) >= 1 << EXACT_BITS:
+    if largest(product) >= 1 << EXACT_BITS or np.abs(product.bias).max(initial=0) >= 1 << 50:
         return Offence(
             name,
             f"its sums may need more than {EXACT_BITS} bits, which are not simulated exactly",

@@ -22,7 +22,7 @@ from targets.analog.engine import BATCH, Engine
 from targets.analog.intervals import BoolArray, mean_interval
 from targets.analog.mapping import FloatArray
 
-LOOK = 32  # chips between two looks at the interval; fewer would stop by luck
+LOOK = 64  # chips between two looks at the interval; fewer would stop by luck
 MEMORY = 96 << 20  # bytes that the chips which are simulated at a time may take
 CHUNK = 16  # of them, at most: more leave the processor's cache
 NOTE_SECONDS = 5.0
@@ -55,10 +55,12 @@ def simulate(
     hits, looked = _read(kept, len(trial.codes)), 0
     shown = written = time.monotonic()
     engines = _Engines(make)
-    with ThreadPoolExecutor(threads or _processors()) as pool:
+    threads = threads or _processors()
+    with ThreadPoolExecutor(threads) as pool:
         while (count := _stops(hits.mean(axis=1), looked, wanted)) is None:
             looked = len(hits)
-            more = min(LOOK - looked % LOOK, wanted.chips - looked)
+            step = LOOK if wanted.halfwidth else LOOK * threads
+            more = min(step - looked % step, wanted.chips - looked)
             parts = _parts(range(looked, looked + more), engines.sample_bytes)
             hits = np.concatenate([hits, *pool.map(_Run(engines, trial.codes, right), parts)])
             now = time.monotonic()

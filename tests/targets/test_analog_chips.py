@@ -31,7 +31,7 @@ from targets.analog.intervals import (
     two_way_interval,
     yield_interval,
 )
-from targets.analog.montecarlo import LOOK, Wanted, simulate
+from targets.analog.montecarlo import Wanted, simulate
 from targets.analog.programmed import Condition
 from targets.analog.target import Analog
 from tests.targets.analog_nets import IDEAL, dense_net, layers_of
@@ -41,6 +41,7 @@ RRAM = read_device("rram", device_text("rram"))
 PCM = read_device("pcm", device_text("pcm"))
 GRAPH = dense_net()
 SAMPLES = 300  # more than one batch of random numbers
+LOOK = 32
 Bools = NDArray[np.bool_]
 
 
@@ -63,6 +64,11 @@ def engine(device: Device = RRAM) -> Engine:
 
 def run(kept: Path, chips: int, threads: int = 1, halfwidth: float = 0.0) -> Bools:
     return simulate(engine, trial(kept), Wanted(chips, halfwidth), kept, threads)
+
+
+@pytest.fixture(autouse=True)
+def _looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(montecarlo, "LOOK", LOOK)
 
 
 @pytest.fixture(scope="module")
