@@ -53,6 +53,38 @@ def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
                 color=colour,
                 fontsize=8,
             )
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata=_METADATA)
+        return _svg(figure)
+
+
+def curve(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
+    """The marks with their intervals, joined by a line in their order; those with labels have no
+    place but their order, and are labelled at the axis. Where the largest x is far from the next
+    to smallest, the axis is logarithmic but around 0."""
+    import matplotlib  # as above
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.grid(visible=True, which="both", alpha=0.2)
+        places = [mark.x for mark in marks]
+        named = [mark.label for mark in marks if mark.label]
+        if named:
+            axes.set_xticks(places, named, rotation=30, horizontalalignment="right", fontsize=8)
+        elif max(places) > 1000 * sorted(places)[min(1, len(places) - 1)]:
+            axes.set_xscale("symlog", linthresh=sorted(places)[1])
+        spread = [[m.y - m.low for m in marks], [m.high - m.y for m in marks]]
+        style = "o" if named else "o-"
+        axes.errorbar(
+            places, [m.y for m in marks], spread, fmt=style, color="black", capsize=3, linewidth=0.8
+        )
+        return _svg(figure)
+
+
+def _svg(figure: Any) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata=_METADATA)
     return content.getvalue().decode()

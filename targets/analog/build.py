@@ -111,12 +111,8 @@ def reaches(graph: Graph, layers: Sequence[Layer], samples: IntArray) -> dict[st
         found[name] = max(found[name], float(np.abs(values).max(initial=0.0)))
 
     engine = Engine(graph, [layer.exact for layer in layers], None)
-    run_all(engine, samples, lambda part: engine.follow(part, [0], 0, _nothing, see))
+    run_all(engine, samples, lambda part: engine.follow(part, [0], 0, lambda _: False, see))
     return found
-
-
-def _nothing(name: str, values: IntArray) -> bool:
-    return False
 
 
 def run_all(engine: Engine, codes: IntArray, run: Callable[[IntArray], object]) -> None:

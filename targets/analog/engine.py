@@ -68,20 +68,21 @@ class Engine:
             for node in graph.nodes
             if node.name not in self.layers
         }
+        self._last_read = _last_reads(graph)
         self._programmed: tuple[tuple[int, ...], dict[str, _Chips]] = ((), {})
 
     @cached_property
     def sample_bytes(self) -> int:
         """Memory that one sample takes on one chip, about."""
-        held = [prod(value.shape) for value in (self.graph.input, *_values(self.graph))]
+        held = [prod(value.shape) for value in _values(self.graph)]
         products = (
             layer.mapped.groups
             * layer.mapped.product.positions
             * len(layer.drive.weights)
-            * (layer.mapped.levels.shape[1] + 4 * layer.mapped.unit.shape[1])
+            * (3 * layer.mapped.levels.shape[1] + 4 * layer.mapped.unit.shape[1])
             for layer in self.layers.values()
         )
-        return 8 * (2 * max(held) + max(products, default=0))
+        return 8 * (3 * max(held) + max(products, default=0))
 
     def run(self, codes: IntArray, chips: Sequence[int], batch: int = 0) -> IntArray:
         """Output codes (chips, n, *output shape) of input codes (n, *input shape), which are the
@@ -91,14 +92,14 @@ class Engine:
             UsageError: the codes do not fit the graph.
         """
         last = self.graph.output.name
-        return self.follow(codes, chips, batch, lambda name, _: name == last)[last]
+        return self.follow(codes, chips, batch, lambda name: name == last)[last]
 
     def follow(
         self,
         codes: IntArray,
         chips: Sequence[int],
         batch: int,
-        keep: Callable[[str, IntArray], bool],
+        keep: Callable[[str], bool],
         readings: Callable[[Layer, FloatArray], None] = lambda layer, found: None,
     ) -> dict[str, IntArray]:
         """As `run`, of every value that is to be kept; `readings` sees those of each layer."""
@@ -106,6 +107,9 @@ class Engine:
         layers = self._on(tuple(chips))
         shape = len(chips), len(codes)
         values = {self.graph.input.name: codes.astype(np.int64, copy=False)[None]}
+        kept: dict[str, IntArray] = {}
+        if keep(self.graph.input.name):  # a graph may have no nodes
+            kept[self.graph.input.name] = np.broadcast_to(codes, (shape[0], *codes.shape))
         for node in self.graph.nodes:
             inputs = [values[name] for name in node.inputs]
             if node.name in layers:
@@ -113,11 +117,11 @@ class Engine:
             else:
                 made = self._digital(node, inputs)
             values[node.output.name] = made
-        return {
-            name: np.broadcast_to(found, (shape[0], *found.shape[1:]))
-            for name, found in values.items()
-            if keep(name, found)
-        }
+            if keep(node.output.name):
+                kept[node.output.name] = np.broadcast_to(made, (shape[0], *made.shape[1:]))
+            for name in self._last_read[node.name]:
+                del values[name]
+        return kept
 
     def _digital(self, node: Node, inputs: list[IntArray]) -> IntArray:
         """Inputs (1 or chips, n, ...), 1 where no chip differs from another."""
@@ -287,5 +291,14 @@ def held(mapped: Mapped) -> FloatArray:
     return difference * mapped.unit[:, None]
 
 
-def _values(graph: Graph) -> Iterator[Value]:
-    return (node.output for node in graph.nodes)
+def _values(graph: Graph) -> tuple[Value, ...]:
+    return (graph.input, *(node.output for node in graph.nodes))
+
+
+def _last_reads(graph: Graph) -> dict[str, list[str]]:
+    """By node: the values that no later node reads."""
+    last = {name: node.name for node in graph.nodes for name in node.inputs}
+    found: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
+    for value, node in last.items():
+        found[node].append(value)
+    return found

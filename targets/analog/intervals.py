@@ -16,12 +16,14 @@ BoolArray = NDArray[np.bool_]
 
 def mean_interval(values: FloatArray, coverage: float = COVERAGE) -> Interval:
     """Student's t interval of the mean of shares: chips vary, samples do not."""
-    from scipy.special import stdtrit
-
-    count, mean = len(values), float(values.mean())
-    error = float(values.std(ddof=1)) / np.sqrt(count)
-    half = float(stdtrit(count - 1, 0.5 + coverage / 2)) * error
+    mean, half = _student(values, coverage)
     return Interval(max(0.0, mean - half), min(1.0, mean + half), coverage)
+
+
+def difference_interval(values: FloatArray, coverage: float = COVERAGE) -> Interval:
+    """Student's t interval of the mean of paired differences."""
+    mean, half = _student(values, coverage)
+    return Interval(mean - half, mean + half, coverage)
 
 
 def yield_interval(good: int, chips: int, coverage: float = COVERAGE) -> Interval:
@@ -68,6 +70,15 @@ def spread_intervals(
     deviations = drawn.std(axis=1, ddof=1)
     lowest = np.percentile(drawn, 5, axis=1)
     return _percentiles(deviations, coverage), _percentiles(lowest, coverage)
+
+
+def _student(values: FloatArray, coverage: float) -> tuple[float, float]:
+    """The mean, and half its interval's width."""
+    from scipy.special import stdtrit
+
+    count = len(values)
+    error = float(values.std(ddof=1)) / count**0.5
+    return float(values.mean()), float(stdtrit(count - 1, 0.5 + coverage / 2)) * error
 
 
 def _percentiles(values: FloatArray, coverage: float) -> Interval:

@@ -33,7 +33,7 @@ class AnalogSimulation:
         engine = self._engine
 
         def run(part: IntArray) -> None:
-            found = engine.follow(part, [0], 0, lambda name, _: name in names)
+            found = engine.follow(part, [0], 0, lambda name: name in names)
             parts.append({name: values[0] for name, values in found.items()})
 
         run_all(engine, codes, run)

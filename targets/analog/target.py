@@ -24,6 +24,7 @@ from targets.analog.mapping import Arrays, Scheme
 from targets.analog.montecarlo import Wanted
 from targets.analog.programmed import Compensation, Condition
 from targets.analog.simulation import AnalogSimulation
+from targets.analog.study import Bench, Study, answer, check
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Analog(Target):
     A check simulates `chips` chips, numbered from 0, of the seed `chip_seed`, and fewer where the
     95 % interval of their mean accuracy is no more than `halfwidth` to each side before; a chip
     with an accuracy of `floor` is good. They are `time_s` seconds old, with `noise` times the
-    device's standard deviations, and `compensation` of drift.
+    device's standard deviations, and `compensation` of drift. `study` asks more of them; `enough`
+    is the share of chips that must be good.
     """
 
     name: ClassVar[str] = "analog"
@@ -59,6 +61,8 @@ class Analog(Target):
     time_s: float = 0.0
     noise: float = 1.0
     compensation: Compensation = Compensation.GLOBAL
+    study: Study = Study.NONE
+    enough: float = 0.9
 
     def __post_init__(self) -> None:
         require_range("rows", self.rows, 0, 1 << 16)
@@ -71,6 +75,7 @@ class Analog(Target):
         require_range("floor", self.floor, 0, 1)
         require_range("time_s", self.time_s, 0, 1e10)
         require_range("noise", self.noise, 0, 100)
+        require_range("enough", self.enough, 0, 1)
         if self.by_column and self.scheme in (Scheme.OFFSET, Scheme.BIT_SLICED):
             raise UsageError(
                 f"option by_column is of scheme=differential: with {self.scheme.value} cells all "
@@ -106,6 +111,7 @@ class Analog(Target):
                 f"option time_s is of devices that drift; device {self.device} does not, leave it "
                 f"out"
             )
+        check(self.study, device, self.floor)
         columns = self.columns or device.tile.columns
         if columns < 2:
             raise UsageError(f"option columns must be at least 2, not {columns}")
@@ -173,7 +179,13 @@ class Analog(Target):
         condition = Condition(self.time_s, self.noise, self.compensation)
         wanted = Wanted(self.chips, self.halfwidth)
         question = Question(wanted, condition, self.chip_seed, self.floor)
-        return ask(graph, layers, device, self.device, question, trial)
+        told = ask(graph, layers, device, self.device, question, trial)
+        if self.study is Study.NONE or trial.right is None:
+            return told
+        reach = read_reach(folder)
+        more = answer(self.study, Bench(graph, layers, device, reach, question, self.enough, trial))
+        metrics, notes = (*told.metrics, *more.metrics), (*told.warnings, *more.notes)
+        return replace(told, metrics=metrics, warnings=notes)
 
     def _layers(self, graph: Graph, folder: Path) -> tuple[Device, tuple[Layer, ...]]:
         """The device and the layers of the artifact in `folder`."""

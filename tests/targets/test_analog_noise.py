@@ -72,7 +72,7 @@ def readings(
     engine = Engine(graph, [layer], Hardware(device, condition, seed=1))
     for start in range(0, len(chips), 500):
         part = chips[start : start + 500]
-        engine.follow(x, part, 0, lambda *_: False, lambda _, y: found.append(y[:, 0].copy()))
+        engine.follow(x, part, 0, lambda _: False, lambda _, y: found.append(y[:, 0].copy()))
     return np.concatenate(found)
 
 
@@ -393,6 +393,6 @@ def test_common_layers() -> None:
     for number, layers in enumerate((both, both[:1])):
         engine = Engine(graph, layers, Hardware(PCM, DAY, 2))
         engine.follow(
-            codes, [0], 0, lambda *_: False, lambda _, y, n=number: seen[n].append(y.copy())
+            codes, [0], 0, lambda _: False, lambda _, y, n=number: seen[n].append(y.copy())
         )
     assert np.array_equal(seen[0][0], seen[1][0])
