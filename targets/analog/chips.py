@@ -87,9 +87,9 @@ def varies(device: Device, condition: Condition) -> bool:
 
 
 def lossy(layers: Sequence[Layer], device: Device) -> bool:
-    """Whether converters lose something even without noise."""
-    optical = any(part is not None for part in (device.weight, device.input, device.detector))
-    return optical or any(
+    """Whether converters or wires lose something even without noise."""
+    parts = (device.weight, device.input, device.detector, device.wire)
+    return any(part is not None for part in parts) or any(
         layer.drive.dropped > 0 or replace(layer.converter, offset=0.0, noise=0.0) != Converter()
         for layer in layers
     )
@@ -105,7 +105,8 @@ def _without_noise(graph: Graph, layers: Sequence[Layer], device: Device, trial:
     for start in range(0, total, size):
         outputs = engine.run(trial.codes[start : start + size], [0])[0]
         hits += int(trial.right(outputs, np.arange(start, start + len(outputs))).sum())
-    source = f"{hits} of {total} test samples, with the device's converters"
+    wires = "" if device.wire is None else " and wires"
+    source = f"{hits} of {total} test samples, with the device's converters{wires}"
     return Metric(
         "accuracy converters", hits / total, "1", Kind.MEASURED, source, share_interval(hits, total)
     )

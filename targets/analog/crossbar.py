@@ -10,6 +10,7 @@ from targets.analog.device import Device, Drift, Flicker, Per
 from targets.analog.draws import Draw, stream
 from targets.analog.mapping import Columns, FloatArray, Mapped, Tile
 from targets.analog.programmed import Compensation, Condition, Draws, Programmed
+from targets.analog.wires import interleaved, through_wires
 
 LEAST_LEVEL = 1e-7  # of the laws that take a level's logarithm
 
@@ -19,15 +20,16 @@ def program(layer: Mapped, device: Device, condition: Condition, draws: Draws) -
     assert device.conductance is not None
     made = _Programming(layer, device, condition, draws)
     conductances = made.programmed()
-    start = _weights(layer, device, conductances) if made.compensates else None
+    start = made.seen(conductances) if made.compensates else None
     made.age(conductances)
-    weights = _weights(layer, device, conductances)
-    gain = None if start is None else _gain(layer, start, weights, condition.compensation)
+    gain = None
+    if start is not None:
+        gain = _gain(layer, start, made.seen(conductances), condition.compensation)
     variance = made.variance(conductances)
     if made.flickers(Per.CHIP):
         conductances += made.flicker(conductances)
-        weights = _weights(layer, device, np.maximum(conductances, 0, out=conductances))
-    return Programmed(weights, variance, gain)
+        np.maximum(conductances, 0, out=conductances)
+    return Programmed(made.seen(conductances), variance, gain)
 
 
 class _Programming:
@@ -114,6 +116,19 @@ class _Programming:
             return total * steps[..., :1] ** 2
         assert layer.minus is not None
         return (take(total, layer.plus) + take(total, layer.minus)) * steps**2
+
+    def seen(self, found: FloatArray) -> FloatArray:
+        """What the readings multiply by, through the tiles' wires."""
+        wire = self.device.wire
+        if wire is None or wire.ohm == 0:
+            return _weights(self.layer, self.device, found)
+        behind = np.empty_like(found)
+        for one, other in zip(found, behind, strict=True):
+            for tile in self.layer.tiles:
+                part = one[_where(tile)]
+                order = interleaved(part.shape[1], not self.layer.shares)
+                other[_where(tile)][:, order] = through_wires(part[:, order], wire.ohm)
+        return _weights(self.layer, self.device, behind)
 
     def _normal(self, draw: Draw) -> FloatArray:
         """Standard normal numbers for each device of each chip."""

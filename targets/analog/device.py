@@ -228,6 +228,19 @@ class Adc:
 
 
 @dataclass(frozen=True)
+class Wire:
+    """The resistance from one device to the next, along rows and along columns; tiles are of up to
+    128 x 128 devices then. The two columns of a pair lie side by side. What each product varies by
+    is not made smaller by it."""
+
+    ohm: float
+    source: str
+
+    def __post_init__(self) -> None:
+        within("ohm", self.ohm, 0, 1e6)
+
+
+@dataclass(frozen=True)
 class TileSize:
     rows: int
     columns: int
@@ -252,6 +265,7 @@ class Device:
     drift: Drift | None = None
     flicker: Flicker | None = None
     white: White | None = None
+    wire: Wire | None = None
     dac: Dac | None = None
     adc: Adc | None = None
     weight: Optical | None = None
@@ -303,7 +317,9 @@ def _check_leakage(leakage: float) -> None:
 
 
 _OPTICAL = ("weight", "input", "detector")
-_ELECTRICAL = ("conductance", "programming", "stuck", "drift", "flicker", "white", "dac", "adc")
+_ELECTRICAL = (
+    *("conductance", "programming", "stuck", "drift", "flicker", "white", "wire", "dac", "adc"),
+)
 
 
 def device_names() -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from targets.analog.montecarlo import Wanted
 from targets.analog.programmed import Compensation, Condition
 from targets.analog.simulation import AnalogSimulation
 from targets.analog.study import Bench, Study, answer, check
+from targets.analog.wires import LARGEST
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ class Analog(Target):
             raise UsageError(
                 f"option time_s is of devices that drift; device {self.device} does not, leave it "
                 f"out"
+            )
+        size = self._arrays(device)
+        if device.wire is not None and max(size.rows, size.columns) > LARGEST:
+            raise UsageError(
+                f"option rows, columns: with wires, tiles must be of at most {LARGEST} x {LARGEST} "
+                f"devices, not {size.rows} x {size.columns}"
             )
         check(self.study, device, self.floor)
         columns = self.columns or device.tile.columns
