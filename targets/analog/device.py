@@ -45,6 +45,10 @@ class AdcKind(Enum):
     SAR = "sar"
     RAMP = "ramp"
 
+    def cycles(self, bits: int) -> int:
+        """Of one conversion of all columns of a tile, each by an ADC of its own."""
+        return bits + 1 if self is AdcKind.SAR else 1 << bits
+
 
 class Range(Enum):
     """What an ADC's lowest and highest code stand for: `full`, all that the weights can make of any
@@ -228,6 +232,22 @@ class Adc:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """What an ADC's conversion takes: 10^((sndr - fom_db)/10)/2 joules, sndr = 6.02 bits + 1.76 dB,
+    by Schreier's figure of merit, that of the width in use."""
+
+    fom_db: float
+    source: str
+
+    def __post_init__(self) -> None:
+        within("fom_db", self.fom_db, 100, 250)
+
+    def joules(self, bits: int) -> float:
+        """Of one conversion."""
+        return float(10 ** ((6.02 * bits + 1.76 - self.fom_db) / 10) / 2)
+
+
+@dataclass(frozen=True)
 class Wire:
     """The resistance from one device to the next, along rows and along columns; tiles are of up to
     128 x 128 devices then. The two columns of a pair lie side by side. What each product varies by
@@ -268,6 +288,7 @@ class Device:
     wire: Wire | None = None
     dac: Dac | None = None
     adc: Adc | None = None
+    conversion: Conversion | None = None
     weight: Optical | None = None
     input: Optical | None = None
     detector: Detector | None = None
@@ -281,6 +302,8 @@ class Device:
                 raise ValueError(f"{name} is of no {self.kind.value} device; leave it out")
         if not photonic and self.conductance is None:
             raise ValueError("conductance must be given for a crossbar")
+        if self.conversion is not None and self.adc is None:
+            raise ValueError("conversion is of devices with an adc; leave it out")
         self._check_sigma()
 
     def _check_sigma(self) -> None:
@@ -319,6 +342,7 @@ def _check_leakage(leakage: float) -> None:
 _OPTICAL = ("weight", "input", "detector")
 _ELECTRICAL = (
     *("conductance", "programming", "stuck", "drift", "flicker", "white", "wire", "dac", "adc"),
+    "conversion",
 )
 
 

@@ -15,7 +15,7 @@ from targets.analog.engine import Layer
 COUNTED = "counted in the mapping"
 
 
-def metrics(graph: Graph, layers: tuple[Layer, ...]) -> list[Metric]:
+def metrics(graph: Graph, layers: tuple[Layer, ...], device: Device) -> list[Metric]:
     """Of the whole network."""
     done = coverage(graph, {layer.number: layer.mapped for layer in layers})
     tiles = sum(len(layer.mapped.tiles) for layer in layers)
@@ -32,7 +32,25 @@ def metrics(graph: Graph, layers: tuple[Layer, ...]) -> list[Metric]:
         ("tile use", devices / max(places, 1), f"{devices:,} of {places:,} devices in the tiles"),
         ("conversions", sum(_conversions(layer) for layer in layers), f"{COUNTED}, per inference"),
     )
-    return [Metric(name, value, "1", Kind.MEASURED, source) for name, value, source in rows]
+    counted = [Metric(name, value, "1", Kind.MEASURED, source) for name, value, source in rows]
+    return [*counted, *_costs(layers, device)]
+
+
+def _costs(layers: tuple[Layer, ...], device: Device) -> list[Metric]:
+    """Of the ADCs of one inference, layers and positions one after another."""
+    adc = device.adc
+    if adc is None:
+        return []
+    each = adc.kind.cycles(adc.bits)
+    reads = sum(layer.mapped.product.positions * len(layer.drive.weights) for layer in layers)
+    source = f"{reads:,} reads one after another, {each} cycles each ({adc.kind.value})"
+    found = [Metric("conversion_cycles", reads * each, "cycles", Kind.ASSUMED, source)]
+    if device.conversion is not None:
+        count, joules = sum(map(_conversions, layers)), device.conversion.joules(adc.bits)
+        told = f"{count:,} conversions of {adc.bits} bits at {device.conversion.fom_db:g} dB"
+        source = f"ADCs alone, {told}: {device.conversion.source}"
+        found.append(Metric("ADC energy", 1e12 * count * joules, "pJ", Kind.ASSUMED, source))
+    return found
 
 
 def _conversions(layer: Layer) -> int:
@@ -98,12 +116,17 @@ def _losses(layer: Layer, device: Device) -> list[str]:
     if device.adc is not None and device.adc.bits < needed:
         found.append(
             f"layer {name}: its ADCs of {device.adc.bits} bits are too narrow to lose nothing, "
-            f"which takes {needed}: sums are read in steps of {converter.step:.4g}"
+            f"which takes {needed}: sums are read in steps of {converter.step:.4g}, "
+            f"{_end(converter.low, converter.step)} to {_end(converter.high, converter.step)}"
         )
     most = int(layer.most)
     found += _steps(name, "inputs", most, device.input)
     found += _steps(name, "weights", int(layer.mapped.unit.max()), device.weight)
     return found
+
+
+def _end(code: int | None, step: float) -> str:
+    return "any" if code is None else f"{code * step:.4g}"
 
 
 def _steps(name: str, what: str, most: int, law: Optical | None) -> list[str]:

@@ -201,7 +201,8 @@ class Analog(Target):
         return device, equip(read_levels(folder, mapped, device), device, read_reach(folder))
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
-        return figures.metrics(graph, self._layers(graph, folder)[1])
+        device, layers = self._layers(graph, folder)
+        return figures.metrics(graph, layers, device)
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         return figures.notes(self._layers(graph, folder)[1])

@@ -49,7 +49,7 @@ from tests.targets.analog_nets import (
 )
 
 Floats = NDArray[np.float64]
-PCM = replace(read_device("pcm", device_text("pcm")), dac=None, adc=None)
+PCM = replace(read_device("pcm", device_text("pcm")), dac=None, adc=None, conversion=None)
 STILL = replace(PCM, flicker=None)
 DAY = Condition(86_400.0, compensation=Compensation.NONE)
 CHIPS = 3000
@@ -378,7 +378,10 @@ def test_no_noise_is_no_noise() -> None:
     """At the multiplier 0, right after programming, every chip of a noisy device is exact."""
     graph = dense_net()
     codes = make_vectors(graph.input, None)[:50]
-    for device in (PCM, replace(read_device("rram", device_text("rram")), adc=None)):
+    for device in (
+        PCM,
+        replace(read_device("rram", device_text("rram")), adc=None, conversion=None),
+    ):
         layers = equip({layer.number: layer.mapped for layer in layers_of(graph)}, device, {})
         found = Engine(graph, layers, Hardware(device, Condition(noise=0.0))).run(codes, range(2))
         assert np.array_equal(found[1], Interpreter(graph).run(codes))
