@@ -13,7 +13,7 @@ from flow.ops import IntArray
 from flow.qtype import QType
 from targets.analog.converters import Converter, Drive
 from targets.analog.device import Device, Kind, Range
-from targets.analog.engine import BATCH, Engine, Layer
+from targets.analog.engine import Engine, Layer
 from targets.analog.mapping import Arrays, FloatArray, Mapped, mapped, trouble
 from targets.analog.products import DIGITAL, PRODUCTS, Product
 
@@ -117,7 +117,7 @@ def reaches(graph: Graph, layers: Sequence[Layer], samples: IntArray) -> dict[st
 
 def run_all(engine: Engine, codes: IntArray, run: Callable[[IntArray], object]) -> None:
     """Call `run` with samples by as many as fit the memory."""
-    size = max(1, min(BATCH, MEMORY // engine.sample_bytes))
+    size = max(1, min(engine.batch, MEMORY // engine.sample_bytes))
     for start in range(0, len(codes), size):
         run(codes[start : start + size])
 

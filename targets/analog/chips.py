@@ -101,7 +101,7 @@ def _without_noise(graph: Graph, layers: Sequence[Layer], device: Device, trial:
     engine = Engine(graph, layers, Hardware(exact, Condition(noise=0.0)))
     assert trial.right is not None
     hits, total = 0, len(trial.codes)
-    size = max(1, (64 << 20) // engine.sample_bytes)
+    size = engine.batch
     for start in range(0, total, size):
         outputs = engine.run(trial.codes[start : start + size], [0])[0]
         hits += int(trial.right(outputs, np.arange(start, start + len(outputs))).sum())

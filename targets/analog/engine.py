@@ -11,7 +11,7 @@ import numpy as np
 
 from flow.graph import Graph, Node, Value
 from flow.interp import check_codes
-from flow.ops import IntArray
+from flow.ops import Conv, IntArray
 from targets.analog import crossbar, optical
 from targets.analog.converters import Converter, Drive
 from targets.analog.crossbar import take
@@ -21,7 +21,9 @@ from targets.analog.grid import fraction_bits, to_grid
 from targets.analog.mapping import FloatArray, Mapped, Tile, largest
 from targets.analog.programmed import Condition, Draws, Programmed
 
-BATCH = 256  # samples that a stream of random numbers is drawn for: part of what a result means
+# Samples that a stream of random numbers is drawn for, at most, and the memory that they may take:
+# both are part of what a result means.
+BATCH, BATCH_BYTES = 256, 32 << 20
 CODE_BITS = 14  # behind the point, of inputs that are no integers any more
 
 
@@ -72,6 +74,19 @@ class Engine:
         self._programmed: tuple[tuple[int, ...], dict[str, _Chips]] = ((), {})
 
     @cached_property
+    def batch(self) -> int:
+        """How many samples share a stream of random numbers; by the graph alone, so that draws do
+        not depend on which layers are on arrays."""
+        columns = (
+            prod(node.op.weight.shape[1:]) * node.op.groups * prod(node.output.shape[1:])
+            for node in self.graph.nodes
+            if isinstance(node.op, Conv)
+        )
+        largest_value = max(prod(value.shape) for value in _values(self.graph))
+        each = 24 * (largest_value + max(columns, default=0))
+        return max(1, min(BATCH, BATCH_BYTES // each))
+
+    @cached_property
     def sample_bytes(self) -> int:
         """Memory that one sample takes on one chip, about."""
         held = [prod(value.shape) for value in _values(self.graph)]
@@ -86,7 +101,7 @@ class Engine:
 
     def run(self, codes: IntArray, chips: Sequence[int], batch: int = 0) -> IntArray:
         """Output codes (chips, n, *output shape) of input codes (n, *input shape), which are the
-        samples from batch * BATCH on, at most BATCH of them where chips differ.
+        samples from batch * self.batch on, at most as many where chips differ.
 
         Raises:
             UsageError: the codes do not fit the graph.

@@ -18,7 +18,7 @@ import numpy as np
 from flow.artifact import replace_bytes, writing_to
 from flow.ops import IntArray
 from flow.target import Trial
-from targets.analog.engine import BATCH, Engine
+from targets.analog.engine import Engine
 from targets.analog.intervals import BoolArray, mean_interval
 from targets.analog.mapping import FloatArray
 
@@ -61,7 +61,7 @@ def simulate(
             looked = len(hits)
             step = LOOK if wanted.halfwidth else LOOK * threads
             more = min(step - looked % step, wanted.chips - looked)
-            parts = _parts(range(looked, looked + more), engines.sample_bytes)
+            parts = _parts(range(looked, looked + more), engines.bytes)
             hits = np.concatenate([hits, *pool.map(_Run(engines, trial.codes, right), parts)])
             now = time.monotonic()
             if now > shown + NOTE_SECONDS and len(hits) > 1:
@@ -80,7 +80,7 @@ class _Engines:
     def __init__(self, make: Callable[[], Engine]):
         self._make = make
         self._free = [make()]
-        self.sample_bytes = self._free[0].sample_bytes
+        self.bytes = self._free[0].batch * self._free[0].sample_bytes  # of one chip
 
     @contextlib.contextmanager
     def one(self) -> Iterator[Engine]:
@@ -107,8 +107,9 @@ class _Run:
     def __call__(self, chips: range) -> BoolArray:
         found = np.empty((len(chips), len(self._codes)), dtype=np.bool_)
         with self._engines.one() as engine:
-            for batch, start in enumerate(range(0, len(self._codes), BATCH)):
-                part = self._codes[start : start + BATCH]
+            size = engine.batch
+            for batch, start in enumerate(range(0, len(self._codes), size)):
+                part = self._codes[start : start + size]
                 outputs = engine.run(part, chips, batch)
                 numbers = np.tile(np.arange(start, start + len(part)), len(chips))
                 flat = outputs.reshape(-1, *outputs.shape[2:])
@@ -118,8 +119,8 @@ class _Run:
         return found
 
 
-def _parts(chips: range, sample_bytes: int) -> list[range]:
-    size = max(1, min(CHUNK, MEMORY // (BATCH * sample_bytes)))
+def _parts(chips: range, bytes_each: int) -> list[range]:
+    size = max(1, min(CHUNK, MEMORY // bytes_each))
     return [chips[start : start + size] for start in range(0, len(chips), size)]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.artifact import read_manifest
-from flow.driver import compile_model, prove
+from flow.driver import compile_model, prove, run_artifact
 from flow.errors import FlowError, Mismatch, Unsupported, UsageError
 from flow.graph import Graph
 from flow.interp import Interpreter
@@ -296,6 +296,24 @@ def test_what_the_artifact_holds_is_what_is_proven(tmp_path: Path) -> None:
     np.savez(tmp_path / "out" / ARRAYS, **held)
     with pytest.raises(FlowError, match="layer1 holds what its devices cannot"):
         target.simulation(graph, tmp_path / "out")
+
+
+def test_an_artifact_needs_its_device_file_no_more(tmp_path: Path) -> None:
+    """What was compiled runs anywhere; what the file holds is part of what made it."""
+    path = tmp_path / "mine.toml"
+    path.write_text(device_text("pcm"))
+    options = {"device": str(path)}
+    request = Request(str(qonnx_file(tmp_path)), "analog", options, None, tmp_path / "runs")
+    folder = compile_model(request, Events()).artifact
+    assert folder is not None and compile_model(request, Events()).up_to_date
+    path.write_text(device_text("pcm").replace("rows = 512", "rows = 4"))
+    other = compile_model(request, Events()).artifact
+    assert other != folder
+    path.unlink()
+    np.save(tmp_path / "x.npy", np.ones((2, 12), np.float32))
+    assert run_artifact(folder, tmp_path / "x.npy").report.agreement.matches
+    with pytest.raises(UsageError, match="cannot be read"):
+        compile_model(request, Events())
 
 
 def test_every_offence_is_in_one_message(tmp_path: Path) -> None:

@@ -124,6 +124,19 @@ def _half(interval: Interval) -> float:
     return (interval.high - interval.low) / 2
 
 
+def test_batches_are_of_the_graph(tmp_path: Path) -> None:
+    """Large networks have smaller ones; noise of every product is drawn for each of its own."""
+    one = engine()
+    assert one.batch == 256
+    with mock.patch("targets.analog.engine.BATCH_BYTES", 24 * 24 * 50):
+        small = engine()
+        assert small.batch == 50
+        found = simulate(lambda: small, trial(tmp_path), Wanted(4), tmp_path / "kept.npz", 1)
+    codes = trial(tmp_path).codes
+    first, again = (small.run(codes[:50], [0], number) for number in (0, 1))
+    assert not np.array_equal(first, again) and found.shape == (4, SAMPLES)
+
+
 def test_progress_tells_the_current_interval(tmp_path: Path) -> None:
     told: list[str] = []
     with mock.patch.object(montecarlo, "NOTE_SECONDS", -1.0):
