@@ -20,7 +20,7 @@ from flow.ops import Bounds, Dense, IntArray, Kernel, Op, Shape
 from flow.plan import Events, Request
 from flow.qtype import QType
 from flow.vectors import corners, make_vectors
-from targets.analog.build import lossless
+from targets.analog.build import equip, lossless, reaches
 from targets.analog.converters import Converter, Drive
 from targets.analog.device import (
     Adc,
@@ -162,6 +162,25 @@ def _extremes(layer: Mapped, graph: Graph) -> IntArray:
     low, high = graph.input.qtype.low, graph.input.qtype.high
     up = np.where(layer.digits[0].T > 0, high, low)
     return np.concatenate([up, np.where(up == high, low, high)]).astype(np.int64)
+
+
+def test_ranges_are_calibrated_by_samples() -> None:
+    """The highest code stands for the largest sum of a row block that samples reach."""
+    graph = dense_net()
+    samples = make_vectors(graph.input, None)[-40:]
+    pcm = read_device("pcm", device_text("pcm"))
+    assert pcm.adc is not None
+    narrow = replace(pcm, adc=replace(pcm.adc, bits=5))
+    arrays = Arrays(9, 64, Scheme.DIFFERENTIAL)
+    layers = layers_of(graph, narrow, arrays)
+    found = reaches(graph, layers, samples)
+    op = graph.nodes[0].op
+    assert isinstance(op, Dense)
+    sums = [samples[:, a : a + 9] @ op.weight[:, a : a + 9].T for a in (0, 9, 18)]
+    assert found["n1"] == max(np.abs(part).max() for part in sums)
+    again = equip({layer.number: layer.mapped for layer in layers}, narrow, found)
+    assert again[0].converter.step == found["n1"] / 15 < layers[0].converter.step
+    assert (again[0].converter.low, again[0].converter.high) == (-16, 15)
 
 
 @given(st.integers(1, 12), st.booleans(), st.integers(1, 12), st.integers(0, 1000))
