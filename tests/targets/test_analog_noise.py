@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -265,6 +266,25 @@ def test_leakage_is_the_share_beyond_half_a_step(precision: int, share: float) -
     assert 2 * stats.norm.sf(half / sigma) == pytest.approx(share, abs=1e-6)
     scale = leakage.laplacian_scale(share, precision)
     assert 2 * stats.laplace.sf(half / scale) == pytest.approx(share, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", [4, 15, 64])
+@pytest.mark.filterwarnings("ignore:To copy construct:UserWarning")  # theirs
+def test_leakage_is_that_of_analogvnn(precision: int) -> None:
+    """Where its package is installed; it computes in float32."""
+    pytest.importorskip("analogvnn", reason="pip install 'bitwright[oracles]': AnalogVNN")
+    gaussian, laplacian, poisson = (
+        getattr(importlib.import_module(f"analogvnn.nn.noise.{name}"), name)
+        for name in ("GaussianNoise", "LaplacianNoise", "PoissonNoise")
+    )
+    for share in (0.05, 0.2, 0.5, 0.8):
+        sigma = float(gaussian(leakage=share, precision=precision).std)
+        assert sigma == pytest.approx(leakage.gaussian_sigma(share, precision), abs=1e-6)
+        scale = float(laplacian(leakage=share, precision=precision).scale)
+        assert scale == pytest.approx(leakage.laplacian_scale(share, precision), abs=1e-6)
+    rate = leakage.poisson_rate(0.5, precision)
+    found = poisson.calc_max_leakage(rate / precision, precision)
+    assert found == pytest.approx(0.5, abs=1e-6)
 
 
 @pytest.mark.parametrize(("precision", "share"), [(4, 0.5), (15, 0.3), (64, 0.05)])
