@@ -340,6 +340,11 @@ class Running:
             if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
                 self._sampled = max(self._sampled, int(found[1]))
 
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most memory that the program held at one time so far, as last looked at."""
+        return 1024 * self._sampled or None
+
     def _peak(self) -> int | None:
         """What the system says of an ended program includes what we held when we started it: it is
         right where it is above that, and else the samples are."""

@@ -128,15 +128,18 @@ def _bits(low: int, high: int) -> int:
     return signed if low < 0 else max(high.bit_length(), 1)
 
 
-def shares(layers: Sequence[Layer], name: str, values: Mapping[str, float]) -> Spec | None:
-    """Each layer's part of a cost; `values` by layer."""
-    total = sum(values.values())
+def shares(
+    layers: Sequence[Layer], name: str, values: Mapping[str, float], others: Mapping[str, float]
+) -> Spec | None:
+    """Each layer's part of a cost; `values` by layer, `others` what is of none, by what it is."""
+    of_layers = {layer.name: values[layer.name] for layer in layers if values.get(layer.name)}
+    total = sum((*of_layers.values(), *others.values()))
     if total <= 0:
         return None
     rows = [
-        {"layer": layer.name, "value": values[layer.name], "share": values[layer.name] / total}
-        for layer in layers
-        if values.get(layer.name)
+        {"layer": what, "value": value, "of": of, "share": value / total}
+        for of, costs in ((_LAYER, of_layers), (_NO_LAYER, others))
+        for what, value in costs.items()
     ]
     return _spec(
         f"{name} of each layer: "
@@ -152,12 +155,26 @@ def shares(layers: Sequence[Layer], name: str, values: Mapping[str, float]) -> S
                 "title": f"share of {name}",
                 "axis": {"format": "%"},
             },
+            **(
+                {
+                    "color": {
+                        "field": "of",
+                        "scale": {"domain": [_LAYER, _NO_LAYER], "range": [BLUE, ORANGE]},
+                        "legend": {"orient": "top", "title": None, "symbolOpacity": 1},
+                    }
+                }
+                if others
+                else {}
+            ),
             "tooltip": [
                 *_tips("layer", "value"),
                 {"field": "share", "type": "quantitative", "format": ".1%"},
             ],
         },
     )
+
+
+_LAYER, _NO_LAYER = "of a layer", "of no one layer"
 
 
 def errors(layers: Sequence[Layer]) -> Spec | None:

@@ -18,6 +18,7 @@ from flow.report.run import Run
 COSTS = (
     *(
         "lut",
+        "lut4",
         "luts",
         "ff",
         "ffs",

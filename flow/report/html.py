@@ -43,6 +43,7 @@ def _environment() -> Environment:
         "score_parts": numbers.score_parts,
         "heading": numbers.heading,
         "shape_text": shape_text,
+        "value_parts": numbers.value_parts,
         "value_text": numbers.value_text,
         "of_layer": numbers.of_layer,
         "WIDTH": WIDTH,
@@ -75,7 +76,8 @@ def run_page(run: Run) -> str:
         origin=run.origin,
         command=numbers.command(run.origin.command) if run.origin else "",
         stages={numbers.stage_name(k, report.target): m for k, m in report.scores.items()},
-        figures=numbers.by_name(report.metrics),
+        figures=numbers.by_name(m for m in report.metrics if not numbers.is_part(m)),
+        breakdown=numbers.breakdown(run),
         macs=macs,
         columns=columns,
         multipliers=any(layer.multiplier_bits is not None for layer in run.shown_layers),
@@ -100,12 +102,14 @@ def _charts(run: Run, columns: list[tuple[str, str, Kind]]) -> dict[str, Any]:
         numbers.stage_name(stage, run.report.target): metric
         for stage, metric in run.report.scores.items()
     }
-    costs = [("MACs", {layer.name: float(layer.macs) for layer in layers})]
+    macs = {layer.name: float(layer.macs) for layer in layers}
+    drawn = {"MACs": charts.shares(layers, "MACs", macs, {})}
     for column in columns:
         told = {layer.name: numbers.of_layer(layer, column) for layer in layers}
         name = f"{column[0]} ({column[2].value})"
-        costs.append((name, {layer: metric.value for layer, metric in told.items() if metric}))
-    drawn = {name: charts.shares(layers, name, values) for name, values in costs}
+        values = {layer: metric.value for layer, metric in told.items() if metric}
+        others = numbers.of_no_layer(run.told.metrics, layers, column)
+        drawn[name] = charts.shares(layers, name, values, others)
     found = {
         "accuracy": charts.scores(stages, run.report.score),
         "accumulators": charts.accumulators(layers),

@@ -144,12 +144,13 @@ def layers_of(
         notes: what the target says of a node, by its name.
         twin: how far a node's output is from the float twin's, by its name.
     """
-    groups = tuple(_groups(graph))
-    layer_of = {node.output.name: group[0].name for group in groups for node in group}
-    return tuple(_layer(graph, group, layer_of, trace, notes, twin) for group in groups)
+    parts = tuple(groups(graph))
+    layer_of = {node.output.name: group[0].name for group in parts for node in group}
+    return tuple(_layer(graph, group, layer_of, trace, notes, twin) for group in parts)
 
 
-def _groups(graph: Graph) -> Iterator[tuple[Node, ...]]:
+def groups(graph: Graph) -> Iterator[tuple[Node, ...]]:
+    """The nodes of each layer, which is called as the first of them is."""
     taken: set[str] = set()
     for node in graph.nodes:
         if node.name in taken:

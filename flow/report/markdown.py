@@ -47,9 +47,14 @@ def _lines(run: Run) -> Iterator[str]:
                 *(numbers.value_text(found[kind]) if kind in found else "" for kind in Kind),
                 "; ".join(metric.source for metric in found.values()),
             )
-            for name, found in numbers.by_name(report.metrics).items()
+            for name, found in numbers.by_name(
+                metric for metric in report.metrics if not numbers.is_part(metric)
+            ).items()
         )
         yield from _table(("figure", *kinds, "source"), figures, right=(1, 2, 3))
+    if numbers.breakdown(run)[0]:
+        yield from ("", "## What each layer takes", "")
+        yield from _parts(run)
     if run.synthesis:
         yield from ("", "## What vendor tools made of it", "")
         yield from _synthesis(run.synthesis)
@@ -59,6 +64,14 @@ def _lines(run: Run) -> Iterator[str]:
     if run.origin:
         yield from ("", "## What made it", "")
         yield from _origin(run.origin)
+
+
+def _parts(run: Run) -> Iterator[str]:
+    found, rows = numbers.breakdown(run)
+    units = (f"{name}, {unit}" if unit != "1" else name for name, unit, _ in found)
+    heads = (f"{name} ({kind.value})" for name, (_, _, kind) in zip(units, found, strict=True))
+    cells = ((name, *values) for name, values in rows)
+    yield from _table(("layer", *heads), cells, right=range(1, 1 + len(found)))
 
 
 def _layers(run: Run) -> Iterator[str]:

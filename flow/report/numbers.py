@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from flow import roc
 from flow.metric import Kind, Metric
@@ -11,6 +11,7 @@ from flow.report.layers import Layer
 from flow.report.run import Run
 
 _SINGULAR = {"cycles": "cycle", "bits": "bit"}
+_SHOWN = {"1/s": "/s"}
 _ORDER = "MODEL TARGET OPTS DATA"
 # How each target runs what it made.
 _SIMULATION = {"hls4ml": "C simulation", "tflite": "runtime", "analog": "without noise"}
@@ -25,20 +26,27 @@ def figure(value: float) -> str:
     """`12,345`, `0.0123`: whole numbers whole, others to four digits."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
+    if 1e6 <= abs(value) < 1e12:
+        return f"{float(f'{value:.4g}'):,.0f}"
     return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def value_text(metric: Metric) -> str:
     """A metric's value with unit and interval."""
+    return " ".join(filter(None, value_parts(metric)))
+
+
+def value_parts(metric: Metric) -> tuple[str, str]:
+    """A metric's value with its unit, and its interval."""
     interval = metric.interval
-    around = f" [{figure(interval.low)}, {figure(interval.high)}]" if interval else ""
-    return f"{figure(metric.value)}{_unit_text(metric)}{around}"
+    around = f"[{figure(interval.low)}, {figure(interval.high)}]" if interval else ""
+    return f"{figure(metric.value)}{_unit_text(metric)}", around
 
 
 def _unit_text(metric: Metric) -> str:
     """` cycles`, ` cycle` of one, nothing for a count."""
     unit = _SINGULAR.get(metric.unit, metric.unit) if metric.value == 1 else metric.unit
-    return "" if unit == "1" else f" {unit}"
+    return "" if unit == "1" else f" {_SHOWN.get(unit, unit)}"
 
 
 def is_auc(metric: Metric) -> bool:
@@ -105,6 +113,56 @@ def columns(layers: Iterable[Layer]) -> list[tuple[str, str, Kind]]:
 def of_layer(layer: Layer, column: tuple[str, str, Kind]) -> Metric | None:
     """The layer's figure for a column, if it has one."""
     return next((m for m in layer.metrics if (m.name, m.unit, m.kind) == column), None)
+
+
+def of_no_layer(
+    metrics: Sequence[Metric], layers: Iterable[Layer], column: tuple[str, str, Kind]
+) -> dict[str, float]:
+    """What a figure of the whole has beyond its layers', by what it is, `lut: ports` being a part
+    of `lut` that is called ports; what is left then is the rest. Empty where the layers are all of
+    it, or more."""
+    whole = _whole(metrics, column)
+    if whole is None:
+        return {}
+    parts = {
+        m.name.removeprefix(f"{column[0]}: "): m.value
+        for m in metrics
+        if is_part(m) and m.name.startswith(f"{column[0]}: ") and (m.unit, m.kind) == column[1:]
+    }
+    told = (of_layer(layer, column) for layer in layers)
+    rest = whole.value - sum((*parts.values(), *(metric.value for metric in told if metric)))
+    # Of a sum of times something may be left by rounding.
+    return parts | ({"the rest": rest} if rest > 1e-6 * whole.value else {})
+
+
+def is_part(metric: Metric) -> bool:
+    """Whether a figure is of a part of another one, that which stands before its colon."""
+    return ": " in metric.name
+
+
+def _whole(metrics: Iterable[Metric], column: tuple[str, str, Kind]) -> Metric | None:
+    return next((m for m in metrics if (m.name, m.unit, m.kind) == column), None)
+
+
+def breakdown(run: Run) -> tuple[list[tuple[str, str, Kind]], list[tuple[str, list[str]]]]:
+    """What layers and other parts take of figures that are known of the whole too: the columns, and
+    rows of a name and a text for each column, the last of them the whole. Empty where no figure
+    has parts that are of no layer."""
+    metrics, layers = run.told.metrics, run.shown_layers
+    found = [column for column in columns(layers) if _whole(metrics, column)]
+    others = {column: of_no_layer(metrics, layers, column) for column in found}
+    if not any(others.values()):
+        return [], []
+    rows = []
+    for layer in layers:
+        told = [of_layer(layer, column) for column in found]
+        rows.append((layer.name, [figure(metric.value) if metric else "" for metric in told]))
+    for part in dict.fromkeys(part for of in others.values() for part in of):
+        values = [others[column].get(part) for column in found]
+        rows.append((part, ["" if value is None else figure(value) for value in values]))
+    wholes = [_whole(metrics, column) for column in found]
+    rows.append(("all", [figure(metric.value) if metric else "" for metric in wholes]))
+    return found, rows
 
 
 def total_macs(run: Run) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from flow.metric import Interval, Kind, Metric
 from flow.report.html import run_page
 from flow.review import report_all
 from flow.synthesis_report import report_synthesis
@@ -71,6 +74,36 @@ def test_every_picture_is_drawn(browser: Browser, page: Path, dark: bool, width:
         for name in ("backgroundColor", "color")
     )
     assert (ground < text) == dark
+    opened.close()
+
+
+@pytest.mark.parametrize(("width", "rated"), [(1280, True), (800, False), (390, True)])
+def test_long_figures_do_not_widen_a_page(
+    browser: Browser, tmp_path: Path, width: int, rated: bool
+) -> None:
+    """As of an FPGA: rates with their spread, estimates, and parts of the whole."""
+    figures = (
+        Metric(
+            *("stream throughput", 34_804_321.5, "1/s", Kind.MEASURED, "made up"),
+            Interval(33_300_123.4, 34_804_321.5, 1 / 3),
+        ),
+        *(metric("multipliers", 98_765, kind) for kind in Kind),
+        metric("multipliers: input and output registers", 98_000, Kind.ASSUMED),
+    )
+    run = made_up(deep(1), figures=figures)
+    if not rated:
+        run = dataclasses.replace(run, report=dataclasses.replace(run.report, accuracy={}))
+    opened = Opened(browser, save(run, tmp_path / "run") / "report.html", width=width)
+    opened.drawn()
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    box = opened.page.get_by_text("[33,300,000, 34,800,000]").first.bounding_box()
+    line = opened.page.evaluate("parseFloat(getComputedStyle(document.body).lineHeight)")
+    assert box is not None
+    if width > 390 and not rated:  # the table has the whole width: an interval is not broken
+        assert box["height"] < 1.5 * line
+    table = opened.page.locator("#h-parts + .scroll table").inner_text()
+    assert re.search(r"input and output registers\s+98,000\n", table)
+    assert re.search(r"the rest\s+747\n", table) and re.search(r"all\s+98,765$", table)
     opened.close()
 
 

@@ -16,6 +16,7 @@ import vl_convert
 from flow import packages
 from flow.artifact import digest, write_json
 from flow.errors import ToolMissing, UsageError
+from flow.metric import Kind
 from flow.report import bundle as bundles
 from flow.report.bundle import bundle
 from flow.report.drawing import HEIGHT, WIDTH, draw
@@ -25,7 +26,7 @@ from flow.report.run import Run, read_run
 from flow.report.vendor.folder import Found
 from flow.report.vendor.synthesis import Module, Resource, Stage, Synthesis
 from flow.review import report_run
-from tests.report.support import deep, made_up, save
+from tests.report.support import deep, made_up, metric, save
 
 HOSTILE = "<script>alert(1)</script>"
 MAX_PAGE = 3_000_000  # bytes
@@ -88,6 +89,25 @@ def test_a_page_begins_with_the_answer(compiled: Path) -> None:
         *("fc1", "dense", "uint5", "XNNPACK", "constants", "sha256", "flatbuffers", "All options"),
     ):
         assert word in text[start:], word
+
+
+def test_what_is_of_no_layer_is_drawn_beside_the_layers() -> None:
+    """Two convolutions with 9 multipliers each, of 30; measured ones are another figure."""
+    figures = (
+        *(metric("multipliers", 30, Kind.ASSUMED), metric("multipliers: bus", 5, Kind.ASSUMED)),
+        *(metric("multipliers", 99), metric("multipliers: noise", 5)),
+    )
+    page = run_page(made_up(deep(1), figures=figures))
+    charts = json.loads(page.split('id="charts">')[1].split("</script>")[0])
+    rows = charts["costs"]["multipliers (assumed)"]["data"]["values"]
+    assert {row["layer"]: row["value"] for row in rows} == {
+        **{"conv0a": 9, "conv0b": 9},
+        **{"bus": 5, "the rest": 7},
+    }
+    assert [row["of"] for row in rows] == ["of a layer"] * 2 + ["of no one layer"] * 2
+    whole = (metric("multipliers", 18, Kind.ASSUMED),)
+    charts = run_page(made_up(deep(1), figures=whole)).split('id="charts">')[1]
+    assert "of no one layer" not in charts
 
 
 def test_a_difference_is_said_first() -> None:

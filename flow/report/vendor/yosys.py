@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from flow.report.vendor.reading import Damaged, Form, cut, json_number, read_json, whole
@@ -19,6 +20,13 @@ _CELLS = {  # patterns of mapped cells, and how many of the resource one is
     r"URAM288\w*": (Resource.URAM, 1),
 }
 _NO_CELL = "$scopeinfo"  # says where flattened cells are from
+
+
+@cache
+def resource_of(cell: str) -> tuple[Resource, int] | None:
+    """The resource that a mapped cell takes, and how many of it; None for other cells."""
+    found = (kind for pattern, kind in _CELLS.items() if re.fullmatch(pattern, cell))
+    return next(found, None)
 
 
 def read_json_stat(text: str, where: str) -> Synthesis:
@@ -71,13 +79,10 @@ def _found(
     counts: dict[Resource, float] = {}
     others = []
     for cell, count in cells.items():
-        for pattern, (kind, each) in _CELLS.items():
-            if re.fullmatch(pattern, cell):
-                counts[kind] = counts.get(kind, 0) + each * count
-                break
-        else:
-            if cell != _NO_CELL:
-                others.append(f"{count:g} {cell}")
+        if known := resource_of(cell):
+            counts[known[0]] = counts.get(known[0], 0) + known[1] * count
+        elif cell != _NO_CELL:
+            others.append(f"{count:g} {cell}")
     if not counts:
         raise Damaged(
             f"{where}: has no cells of iCE40, ECP5 or AMD devices; run synth_ice40, synth_ecp5 or "
