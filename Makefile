@@ -12,7 +12,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run report compare list doctor test rtl-test conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile check float-check run report compare list doctor test rtl-test rtl-estimate conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -67,6 +67,9 @@ test: lint ## lint, types and all tests (under 20 minutes on 2 cores, set-up inc
 
 rtl-test: $(VENV)/.ready ## Verilog through Yosys, nextpnr and Verilator (minutes at their first start)
 	@RTL_TOOLS=1 $(VENV)/bin/python -m pytest -q tests/targets/test_rtl_tools.py
+
+rtl-estimate: $(VENV)/.ready ## what Yosys makes of twelve networks, into the table that estimates stand on
+	@$(VENV)/bin/python -W ignore -m tests.bench.rtl_estimate
 
 conformance: $(VENV)/.ready ## every op by every target through simulated hardware, into reports/baseline
 	@$(VENV)/bin/python -m tests.conformance.cases

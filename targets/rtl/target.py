@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,19 +19,19 @@ from flow.metric import Kind, Metric
 from flow.ops import Conv, Dense, IntArray, Requant
 from flow.options import require_range
 from flow.qtype import QType
+from flow.report.layers import groups
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from targets.rtl import gates, simulation, uart
+from targets.rtl.estimate import Work, estimate_metrics, require_room
+from targets.rtl.figures import hardware, of_layer, speed
 from targets.rtl.implement.fit import TooLarge
-from targets.rtl.implement.implement import (
-    Implementation,
-    implement,
-    implement_tools,
-    read_implementation,
-)
+from targets.rtl.implement.implement import implement, implement_tools, read_implementation
+from targets.rtl.implement.origins import Origins
 from targets.rtl.implement.parts import find_part, part_names
 from targets.rtl.lower import offences, trace
 from targets.rtl.netlist import Netlist, netlist
+from targets.rtl.origins import origins
 from targets.rtl.ports import Ports, Timing
 from targets.rtl.requants import ways
 from targets.rtl.simulation import Simulator
@@ -97,6 +98,11 @@ class Rtl(Target):
             return None
         return Serial.of(self.clock_mhz, self.baud)
 
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        """The files that are synthesized."""
+        return ("network.v", "stream.v", *([] if self._serial is None else ["uart.v"]))
+
     def check(self, graph: Graph) -> list[Offence]:
         return offences(graph, self.max_products) or self.simulator.offences(graph)
 
@@ -122,11 +128,15 @@ class Rtl(Target):
             "depth": made.depth,
             "register_bits": register_bits(made, ports),
             "adders": adders,
+            "work": vars(Work.of(made, ports)),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
         if not self.part:
             return []
-        said = self._implement(folder, adders, program.note)
+        network = folder / "rtl" / "network.v"
+        others = frozenset(name for name in self._sources if name != network.name)
+        known = origins(made, _layer_of(graph), network, others)
+        said = self._implement(folder, adders, known, program.note)
         if self.gates:
             program.note("building the simulation of the gates")
             home, part = folder / IMPLEMENTATION, find_part(self.part)
@@ -136,25 +146,31 @@ class Rtl(Target):
         return [text for text in said if text]
 
     def _implement(
-        self, folder: Path, adders: Mapping[str, int], note: Callable[[str], None]
+        self,
+        folder: Path,
+        adders: Mapping[str, int],
+        known: Origins,
+        note: Callable[[str], None],
     ) -> list[str]:
         """Synthesis, place and route in `folder`; gives warnings for the user."""
         home = folder / IMPLEMENTATION
         home.mkdir()
-        serial = self._serial is not None
-        names = ("network.v", "stream.v", *(["uart.v"] if serial else []))
-        sources = tuple(folder / "rtl" / name for name in names)
-        top = uart.MODULE if serial else MODULE
+        sources = tuple(folder / "rtl" / name for name in self._sources)
+        top = MODULE if self._serial is None else uart.MODULE
         seeds = tuple(range(1, self.seeds + 1))
         part = find_part(self.part)
-        try:
-            made = implement(sources, top, part, self.clock_mhz, home, seeds, note, self.bitstream)
-        except TooLarge as error:
-            most = max(adders, key=lambda layer: adders[layer])
-            raise DoesNotFit(
-                f"{error}\nof {sum(adders.values())} adders {adders[most]} are of the layer "
-                f"{most}: give it fewer bits or outputs, or take a larger part"
-            ) from error
+        with _named(adders):
+            made = implement(
+                sources,
+                top,
+                part,
+                self.clock_mhz,
+                home,
+                seeds,
+                note,
+                self.bitstream,
+                origins=known,
+            )
         missed = ["the clock that was asked for is MISSED: see fmax"] if made.clock_missed else []
         return [*made.notes, *missed]
 
@@ -178,6 +194,9 @@ class Rtl(Target):
         wanted = names or (graph.output.name,)
         made = netlist(graph, solver, trace(graph, solver), wanted, self.latency_cutoff)
         ports = Ports.of(graph, names)
+        if self.part and not names:  # before any tool runs
+            with _named(made.adders()):
+                require_room(Work.of(made, ports), find_part(self.part))
         timing = Timing.of(made.latency, ports)
         (folder / "rtl").mkdir()
         (folder / "rtl" / "network.v").write_text(emit(made, ports))
@@ -219,6 +238,7 @@ class Rtl(Target):
         ports = Ports.of(graph)
         timing = Timing.of(facts["latency"], ports)
         made = read_implementation(folder / IMPLEMENTATION) if self.part else None
+        work = Work(**facts["work"])
         simulated = "simulated, and as predicted"
         counted = "counted in the Verilog, before synthesis"
         return [
@@ -236,22 +256,14 @@ class Rtl(Target):
             ),
             Metric("register bits", facts["register_bits"], "1", Kind.MEASURED, counted),
             Metric("adders", sum(facts["adders"].values()), "1", Kind.MEASURED, counted),
-            self._latency(timing, made),
-            *([] if made is None else made.metrics()),
+            *speed(timing, self.clock_mhz, made),
+            *([] if made is None else (*estimate_metrics(work, made.part), *hardware(made))),
         ]
-
-    def _latency(self, timing: Timing, made: Implementation | None) -> Metric:
-        """In time: at the clock that was routed, else at the one that is meant."""
-        cycles = f"{timing.latency} cycles"
-        if made is not None and made.best is not None and made.best.fmax_mhz is not None:
-            time = 1000 * timing.latency / made.best.fmax_mhz
-            return Metric("latency", time, "ns", Kind.MEASURED, f"{cycles} at fmax")
-        source = f"{cycles} of clock_mhz={self.clock_mhz:g}, which only place and route can show"
-        time = 1000 * timing.latency / self.clock_mhz
-        return Metric("latency", time, "ns", Kind.ASSUMED, f"{source} to be met")
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         adders = _facts(folder)["adders"]
+        made = read_implementation(folder / IMPLEMENTATION) if self.part else None
+        heads = set(_layer_of(graph).values())
         found = {}
         for node in graph.nodes:
             counted = "sums and comparisons in the Verilog, before synthesis"
@@ -264,8 +276,27 @@ class Rtl(Target):
             low, high = graph.bounds[node.output.name]
             bits = QType.covering(int(low.min()), int(high.max())).bits
             accumulator = bits if isinstance(node.op, Dense | Conv) else None
-            found[node.name] = LayerNote(form, width, accumulator, (metric,))
+            more = of_layer(made, node.name) if made and node.name in heads else ()
+            found[node.name] = LayerNote(form, width, accumulator, (metric, *more))
         return found
+
+
+@contextmanager
+def _named(adders: Mapping[str, int]) -> Iterator[None]:
+    """Where a design is too large, the layer that takes most of it is named."""
+    try:
+        yield
+    except TooLarge as error:
+        most = max(adders, key=lambda layer: adders[layer])
+        raise DoesNotFit(
+            f"{error}\nof {sum(adders.values())} adders {adders[most]} are of the layer {most}: "
+            f"give it fewer bits or outputs, or take a larger part"
+        ) from error
+
+
+def _layer_of(graph: Graph) -> dict[str, str]:
+    """The layer of the reports that each node is of."""
+    return {node.name: group[0].name for group in groups(graph) for node in group}
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -273,7 +304,8 @@ def _facts(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads((folder / FACTS).read_text())
         numbers = {name: int(facts[name]) for name in NUMBERS}
-        return {**numbers, "adders": {str(k): int(v) for k, v in facts["adders"].items()}}
+        counts = ((key, facts[key].items()) for key in ("adders", "work"))
+        return {**numbers, **{key: {str(k): int(v) for k, v in of} for key, of in counts}}
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise FlowError(f"{folder / FACTS} cannot be read: {error!r}; compile again") from error
 

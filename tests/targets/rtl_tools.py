@@ -18,7 +18,12 @@ case "$1" in -V|--version) echo "it is version @VERSION@ of 2026"; exit 0;; esac
 for word in "$@"; do printf '%s\\n' "$word"; done >> "$0.called"
 printf '%s\\n' -- >> "$0.called"
 """
-_YOSYS = "cp '@DATA@/@PART@_stat.json' stat.json; echo '{}' > design.json; echo > netlist.v\n"
+_EMPTY = '{"cells": {}, "ports": {}, "netnames": {}}'
+DESIGN = f'{{"modules": {{"network_stream": {_EMPTY}, "network_uart": {_EMPTY}}}}}'
+_YOSYS = (
+    "cp '@DATA@/@PART@_stat.json' stat.json; echo > netlist.v\n"
+    + f"echo '{DESIGN}' > design.json\n"
+)
 _NEXTPNR = """\
 while [ $# -gt 0 ]; do
   case "$1" in

@@ -407,7 +407,7 @@ def test_an_artifact_without_its_parts(tmp_path: Path) -> None:
     graph = graph_of(QType(4, signed=True), (2,), (Relu(1), (0,)))
     with pytest.raises(FlowError, match="compile again"):
         Rtl().simulation(graph, tmp_path)
-    facts = {"latency": 3, "stages": 2, "depth": 1, "register_bits": 9, "adders": {}}
+    facts = {"latency": 3, "stages": 2, "depth": 1, "register_bits": 9, "adders": {}, "work": {}}
     (tmp_path / "rtl.json").write_text(json.dumps(facts))
     with pytest.raises(FlowError, match="simulation is not there"):
         Rtl().simulation(graph, tmp_path)

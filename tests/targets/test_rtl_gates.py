@@ -25,7 +25,7 @@ from targets.rtl.simulation import Beside, Simulator
 from targets.rtl.target import Rtl
 from targets.rtl.uart import Serial, Wrapper
 from tests.network.nets import Net
-from tests.targets.rtl_tools import DATA, Tools
+from tests.targets.rtl_tools import DATA, DESIGN, Tools
 
 # The faster one for so little.
 QUICK = {"simulator": "iverilog" if iverilog.usable() else "auto"}
@@ -55,7 +55,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
 
 def synthesis(change: str) -> str:
     """What the stand-in for Yosys does; `change` is sed's, of its netlist."""
-    stat = "cp '@DATA@/@PART@_stat.json' stat.json; echo '{}' > design.json"
+    stat = "cp '@DATA@/@PART@_stat.json' stat.json; echo '" + DESIGN + "' > design.json"
     return f"{stat}\n{COPY} | sed -e '{change}' > netlist.v\n"
 
 

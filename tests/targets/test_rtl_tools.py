@@ -16,16 +16,27 @@ import numpy as np
 import pytest
 
 from flow.driver import compile_model
-from flow.errors import Mismatch
+from flow.errors import Mismatch, ToolFailed
+from flow.importer import import_qonnx
+from flow.onnx_file import read
 from flow.packages import version as distribution
 from flow.plan import Events, Request
+from flow.report.vendor.synthesis import Resource
 from flow.report.vendor.yosys import read_json_stat
-from flow.tools import YOSYS, version
+from flow.tools import YOSYS, require, version
 from targets.rtl import gates
 from targets.rtl.implement.implement import Implementation, implement
 from targets.rtl.implement.netlist import Netlist, netlist
+from targets.rtl.implement.origins import read_parts
 from targets.rtl.implement.parts import Part, find_part
-from targets.rtl.implement.synthesis import NETLIST
+from targets.rtl.implement.synthesis import DESIGN, NETLIST, read_synthesized, synthesize
+from targets.rtl.lower import trace
+from targets.rtl.netlist import netlist as rtl_netlist
+from targets.rtl.origins import PORTS, STREAM, origins
+from targets.rtl.ports import Ports
+from targets.rtl.solver import Solver
+from targets.rtl.stream import stream
+from targets.rtl.verilog import emit
 from tests.network.nets import Net
 from tests.targets.rtl_tools import DATA, MADD
 
@@ -73,6 +84,59 @@ def test_a_design_is_brought_onto_an_ice40(made: tuple[Implementation, Path]) ->
     assert 1000 / found.best.fmax_mhz == pytest.approx(found.best.critical.delay_ns, abs=2e-3)
     peaks = {one.tool: one.peak_bytes or 0 for one in found.used}
     assert min(peaks["yosys"], peaks["nextpnr-ice40"]) > 64 << 20
+
+
+def test_layers_and_byte_stream_are_told_apart(tmp_path: Path) -> None:
+    """What is of neither the byte stream nor its ports is what the network takes alone."""
+    graph = import_qonnx(read(small_net(tmp_path / "net.onnx")), "net").graph
+    solver = Solver(-1, -1)
+    made = rtl_netlist(graph, solver, trace(graph, solver), (graph.output.name,), 2)
+    ports = Ports.of(graph)
+    (tmp_path / "network.v").write_text(emit(made, ports))
+    (tmp_path / "stream.v").write_text(stream(ports, made.latency))
+    layers = {node.name: "fc2" if node.name == "fc2" else "fc1" for node in graph.nodes}
+    known = origins(made, layers, tmp_path / "network.v", frozenset({"stream.v"}))
+    sources = (tmp_path / "network.v", tmp_path / "stream.v")
+    for top in ("network", "network_stream"):
+        (tmp_path / top).mkdir()
+        synthesize(sources, top, find_part("hx8k"), tmp_path / top, print)
+    alone = read_synthesized(tmp_path / "network").found.resources
+    whole = read_synthesized(tmp_path / "network_stream").found.resources
+    parts = read_parts(tmp_path / "network_stream" / DESIGN, "network_stream", known)
+    assert {"fc1", "fc2", STREAM, PORTS} == set(parts.resources)
+    for kind in (Resource.LUT, Resource.FF, Resource.CARRY):
+        counts = (*parts.resources.values(), *parts.shared.values())
+        assert sum(each.get(kind, 0) for each in counts) == whole[kind].used
+        rest = whole[kind].used - parts.resources[STREAM].get(kind, 0)
+        assert rest == pytest.approx(alone[kind].used, rel=0.02 if kind is Resource.LUT else 0)
+    shared = sum(each.get(Resource.LUT, 0) for each in parts.shared.values())
+    assert shared < 0.1 * whole[Resource.LUT].used
+    assert parts.resources["fc1"][Resource.LUT] > parts.resources["fc2"][Resource.LUT]
+
+
+def small_net(path: Path) -> Path:
+    """8-6-3 with 3-bit weights."""
+    rng, net = np.random.default_rng(0), Net((8,))
+    x = net.quant("x", 0.25, 4, signed=False)
+    weights = [
+        net.quant(net.constant(rng.integers(-3, 4, shape) / 4), 0.25, 3)
+        for shape in ((6, 8), (3, 6))
+    ]
+    x = net.node("Relu", [net.node("Gemm", [x, weights[0]], "fc1", transB=1)])
+    x = net.quant(x, 0.5, 3, signed=False)
+    return net.save(path, net.node("Gemm", [x, weights[1]], "fc2", transB=1))
+
+
+def test_a_tool_without_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real Yosys, where it may have 1 GB of addresses only."""
+    limited = tmp_path / "yosys"
+    limited.write_text(
+        f'#!/bin/sh\n[ "$1" = -V ] || ulimit -v 1000000\nexec {require(YOSYS)} "$@"\n'
+    )
+    limited.chmod(0o755)
+    monkeypatch.setenv(YOSYS.variable, str(limited))
+    with pytest.raises(ToolFailed, match="ran out of memory"):
+        implement((MADD,), "madd", find_part("hx8k"), 12, tmp_path, (1,), print, False)
 
 
 def test_its_bitstream_is_one_of_an_hx8k(made: tuple[Implementation, Path]) -> None:

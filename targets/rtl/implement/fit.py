@@ -15,17 +15,20 @@ _LUTS_OF_A_CARRY = {Family.ECP5: 2}
 
 @dataclass(frozen=True)
 class Excess:
-    """What a design needs too much of; `what` is a resource's name, or `pins`."""
+    """What a design needs too much of; `what` is a resource's name, or `pins`. It needs more yet
+    where that is the `least`."""
 
     what: str
     needed: int
     available: int
+    least: bool = False
 
     def __str__(self) -> str:
         over = f"{self.needed - self.available:,} too many"
         if self.available:
             over += f" ({self.needed / self.available:.2f} times the part)"
-        return f"{self.what}: {self.needed:,} needed, {self.available:,} there: {over}"
+        at = "at least " if self.least else ""
+        return f"{self.what}: {at}{self.needed:,} needed, {self.available:,} there: {over}"
 
 
 class TooLarge(DoesNotFit):
@@ -40,17 +43,22 @@ class TooLarge(DoesNotFit):
 
 def demand(found: Synthesis, part: Part) -> dict[Resource, Count]:
     """What a synthesized design takes of everything that the part has or the design uses."""
-    used = {kind: count.used for kind, count in found.resources.items()}
-    carries = used.get(Resource.CARRY, 0)
-    luts = used.get(Resource.LUT, 0) + _LUTS_OF_A_CARRY.get(part.family, 0) * carries
-    used[Resource.LUT] = luts
-    if part.family in _LUTS_OF_A_CARRY:
-        used.pop(Resource.CARRY, None)  # counted as the LUTs that it takes
+    used = taken({kind: count.used for kind, count in found.resources.items()}, part.family)
     return {
         kind: Count(used.get(kind, 0), part.has[kind].count if kind in part.has else 0)
         for kind in Resource
         if kind in used or kind in part.has
     }
+
+
+def taken(cells: Mapping[Resource, float], family: Family) -> dict[Resource, float]:
+    """What cells take of a family's parts, which have carries of their own or make them of LUTs."""
+    used = {**cells}
+    carries = used.get(Resource.CARRY, 0)
+    used[Resource.LUT] = used.get(Resource.LUT, 0) + _LUTS_OF_A_CARRY.get(family, 0) * carries
+    if family in _LUTS_OF_A_CARRY:
+        used.pop(Resource.CARRY, None)
+    return used
 
 
 def excess(needed: Mapping[Resource, Count], ports: int, part: Part) -> list[Excess]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from flow.metric import Interval, Kind, Metric
 from flow.options import require_range
 from flow.report.vendor.synthesis import Count, Resource, Synthesis
 from flow.tools import YOSYS, Tool, require
+from targets.rtl.implement.accounts import Account, Accounts, read_accounts, write_accounts
 from targets.rtl.implement.fit import TooLarge, demand, excess
+from targets.rtl.implement.origins import Origins, read_parts
 from targets.rtl.implement.parts import Family, Part, find_part
 from targets.rtl.implement.programs import Used
 from targets.rtl.implement.routing import (
@@ -25,7 +28,12 @@ from targets.rtl.implement.routing import (
     route,
     routing_tools,
 )
-from targets.rtl.implement.synthesis import read_synthesized, synthesize, uses_multipliers
+from targets.rtl.implement.synthesis import (
+    DESIGN,
+    read_synthesized,
+    synthesize,
+    uses_multipliers,
+)
 
 SUMMARY = "implementation.json"
 _SEEDS = 100
@@ -36,7 +44,8 @@ _FOUR_INPUTS = frozenset({Family.ICE40, Family.ECP5})  # whose LUTs are of 4 inp
 class Implementation:
     """What came of a design. `synthesis` is what Yosys counted, `needed` what that takes of the
     part; `routed` are the results of the seeds, of which `best` is kept: none for a part that is
-    synthesized only. `used` are the programs that ran."""
+    synthesized only. `used` are the programs that ran, `accounts` what the parts of the design
+    take, where their origins were given."""
 
     part: Part
     top: str
@@ -49,6 +58,40 @@ class Implementation:
     bitstream: Path | None
     used: tuple[Used, ...]
     notes: tuple[str, ...]
+    accounts: Accounts | None = None
+
+    @property
+    def synthesized_by(self) -> str:
+        """Where counts are from, for sources of figures."""
+        return f"{self.synthesis.by}: counted by the tool"
+
+    @property
+    def routed_by(self) -> str:
+        """The router and its version. The design must have been routed."""
+        router = next(one for one in self.used if one.tool.startswith("nextpnr"))
+        return f"{router.tool} {router.version}"
+
+    @property
+    def counted(self) -> tuple[Resource, ...]:
+        """What is counted for the part, used or not."""
+        plain = (Resource.LUT, Resource.FF, Resource.CARRY, Resource.DSP)
+        return (*plain, *_memories(self.part))
+
+    def count(self, kind: Resource) -> float:
+        """Cells of the netlist."""
+        return self.synthesis.resources.get(kind, Count(0)).used
+
+    @property
+    def fastest(self) -> list[float]:
+        """The clock of each seed, in MHz."""
+        return [one.fmax_mhz for one in self.routed if one.fmax_mhz is not None]
+
+    @property
+    def spread(self) -> Interval | None:
+        """From the slowest to the fastest of n seeds (MHz): one more lies between them with
+        probability (n-1)/(n+1), the seeds being as good as drawn."""
+        n = len(self.fastest)
+        return Interval(min(self.fastest), max(self.fastest), (n - 1) / (n + 1)) if n > 1 else None
 
     @property
     def clock_missed(self) -> bool:
@@ -60,7 +103,8 @@ class Implementation:
         if self.best is None or not self.best.missed:
             return
         slow = "".join(
-            f"\n  {clock.name}: {clock.fmax_mhz:.2f} MHz, {1000 / clock.target_ns:g} MHz asked"
+            f"\n  {clock_name(clock.name)}: {clock.fmax_mhz:.2f} MHz, "
+            f"{1000 / clock.target_ns:g} MHz asked"
             for clock in self.best.missed
             if clock.fmax_mhz is not None and clock.target_ns is not None
         )
@@ -72,7 +116,19 @@ class Implementation:
 
     def metrics(self) -> list[Metric]:
         """Every number, measured, with the tool that it is from."""
-        return list(_metrics(self))
+        return [*self.timing(), *self.counts(), *self.work()]
+
+    def timing(self) -> list[Metric]:
+        """The clock, and the paths that set it."""
+        return list(_timing(self))
+
+    def counts(self) -> list[Metric]:
+        """Cells, and their share of the part."""
+        return list(_counts(self))
+
+    def work(self) -> list[Metric]:
+        """What the programs took."""
+        return list(_work(self))
 
 
 def implement_tools(part: Part, bitstream: bool) -> tuple[Tool, ...]:
@@ -96,10 +152,12 @@ def implement(
     note: Callable[[str], None],
     bitstream: bool,
     pins: Path | None = None,
+    origins: Origins | None = None,
 ) -> Implementation:
     """Bring the Verilog module `top` onto the part; all files, logs too, go into the empty
     `folder`. A clock that is missed is told by `Implementation.clock_missed`, not raised. `pins`
-    holds constraints (PCF, LPF); without it nextpnr chooses the pins.
+    holds constraints (PCF, LPF); without it nextpnr chooses the pins. With `origins` it is told
+    what each part of the design takes.
 
     Raises:
         UsageError: a bitstream for a part that is synthesized only, a clock or seeds out of range.
@@ -116,9 +174,14 @@ def implement(
     made = read_synthesized(folder)
     if too_much := excess(demand(made.found, part), made.ports, part):
         raise TooLarge(part, too_much)
+    parts = None if origins is None else read_parts(folder / DESIGN, top, origins)
     kept: tuple[int, ...] = seeds if part.family.routed else ()
-    used += route(part, clock_mhz, folder, kept, pins, note) if kept else []
+    if kept:
+        cells = sum(count.used for count in made.found.resources.values())
+        used += route(part, clock_mhz, folder, kept, pins, note, cells)
     results = [read_routed(folder, seed) for seed in kept]
+    if parts is not None:
+        write_accounts(folder, parts, {one.seed: one.paths for one in results})
     best = _best(results)
     file = None
     if best is not None:
@@ -163,6 +226,7 @@ def read_implementation(folder: Path) -> Implementation:
             folder / Path(str(body["bitstream"])).name if body["bitstream"] else None,
             tuple(Used(**row) for row in body["used"]),
             tuple(str(text) for text in body["notes"]),
+            read_accounts(folder),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder}/{SUMMARY} is damaged: {error!r}; compile again") from error
@@ -186,69 +250,106 @@ def _best(results: Sequence[Routed]) -> Routed | None:
     return max(results, key=lambda one: one.fmax_mhz or float("inf"), default=None)
 
 
-def _metrics(made: Implementation) -> Iterator[Metric]:
-    synthesis = made.synthesis
-    by = f"{synthesis.by}: counted by the tool"
-    lut = "lut4" if made.part.family in _FOUR_INPUTS else "lut"
-    for kind in (Resource.LUT, Resource.FF, Resource.CARRY, Resource.DSP, *_memories(made.part)):
-        count = synthesis.resources.get(kind, Count(0))
-        name = lut if kind is Resource.LUT else kind.value
-        yield Metric(name, count.used, "1", Kind.MEASURED, by)
-    bits = sum(
-        synthesis.resources.get(kind, Count(0)).used * (stock.bits or 0)
-        for kind, stock in made.part.has.items()
-    )
+def _counts(made: Implementation) -> Iterator[Metric]:
+    by = made.synthesized_by
+    for kind in made.counted:
+        name = called(kind, made.part)
+        yield Metric(name, made.count(kind), "1", Kind.MEASURED, by)
+        needed = made.needed.get(kind)
+        if needed is not None and needed.available:
+            share, stock = 100 * needed.used / needed.available, made.part.has[kind]
+            with_carries = needed.used != made.count(kind)
+            more = f", with {needed.used:,g} for its carries too" if with_carries else ""
+            source = f"{by}{more}; of the {stock.count:,} of {made.part.name}"
+            yield Metric(f"{name} share", share, "%", Kind.MEASURED, source)
+    bits = sum(made.count(kind) * (stock.bits or 0) for kind, stock in made.part.has.items())
     yield Metric("bram bits", bits, "bit", Kind.MEASURED, f"{by}; whole blocks")
-    for kind, needed in made.needed.items():
-        if needed.available and needed.used:
-            share, stock = needed.used / needed.available, made.part.has[kind]
-            source = f"{by}; of the {stock.count} of {made.part.name}"
-            yield Metric(f"{_called(kind, lut)} share", share, "1", Kind.MEASURED, source)
-    yield from _timing(made)
+    if made.best is not None:
+        for kind, count in made.best.found.resources.items():
+            source = f"{made.routed_by}: after placement"
+            yield Metric(f"{kind.value} placed", count.used, "1", Kind.MEASURED, source)
+            if count.used and count.share is not None:
+                share, of = 100 * count.share, f"{source}; of the {count.available:,.0f} there"
+                yield Metric(f"{kind.value} placed share", share, "%", Kind.MEASURED, of)
+
+
+def _work(made: Implementation) -> Iterator[Metric]:
     for tool in dict.fromkeys(one.tool for one in made.used):
         runs = [one for one in made.used if one.tool == tool]
         source = f"{tool} {runs[0].version}: " + "; ".join(one.purpose for one in runs)
         seconds = sum(one.seconds for one in runs)
         yield Metric(f"{tool} time", seconds, "s", Kind.MEASURED, source)
-    peaks = [one for one in made.used if one.peak_bytes is not None]
-    if peaks:
-        most = max(peaks, key=lambda one: one.peak_bytes or 0)
-        assert most.peak_bytes is not None
-        source = f"{most.tool} {most.version}: {most.purpose}"
-        yield Metric("peak memory", most.peak_bytes, "B", Kind.MEASURED, source)
+        if peaks := [one.peak_bytes for one in runs if one.peak_bytes is not None]:
+            each = "; the most of one run" if len(runs) > 1 else ""
+            yield Metric(f"{tool} memory", max(peaks) / 2**20, "MiB", Kind.MEASURED, source + each)
 
 
 def _timing(made: Implementation) -> Iterator[Metric]:
     """The clock of the kept seed; its interval is the spread over the seeds."""
     if made.best is None:
         return
-    router = next(one for one in made.used if one.tool.startswith("nextpnr"))
-    by = f"{router.tool} {router.version}"
-    for kind, count in made.best.found.resources.items():
-        source = f"{by}: after placement"
-        yield Metric(f"{kind.value} placed", count.used, "1", Kind.MEASURED, source)
-    fastest = [one.fmax_mhz for one in made.routed if one.fmax_mhz is not None]
+    by = made.routed_by
     if made.best.clock is None or made.best.fmax_mhz is None:
         return
-    listed = ", ".join(f"{mhz:.2f}" for mhz in fastest)
-    source = f"{by}: static timing of {made.best.clock.name}, seed {made.best.seed}"
-    if len(fastest) > 1:
-        source += f", the best of {len(fastest)} ({listed})"
-    yield Metric("fmax", made.best.fmax_mhz, "MHz", Kind.MEASURED, source, _spread(fastest))
+    source = f"{by}: static timing of {clock_name(made.best.clock.name)}, seed {made.best.seed}"
+    if len(made.fastest) > 1:
+        listed = ", ".join(f"{mhz:.2f}" for mhz in made.fastest)
+        source += f", the best of {len(made.fastest)} ({listed})"
+    yield Metric("fmax", made.best.fmax_mhz, "MHz", Kind.MEASURED, source, made.spread)
     target = f"option clock_mhz={made.clock_mhz:g}"
     yield Metric("clock target", 1000 / made.clock_mhz, "ns", Kind.ASSUMED, target)
+    yield from _power(made)
+    if made.accounts is not None:
+        yield from _paths(made, made.accounts.paths.get(made.best.seed, ()))
 
 
-def _spread(values: list[float]) -> Interval | None:
-    """From the least to the most of n seeds: one more lies between them with probability
-    (n-1)/(n+1), the seeds being as good as drawn."""
-    n = len(values)
-    return Interval(min(values), max(values), (n - 1) / (n + 1)) if n > 1 else None
+def _power(made: Implementation) -> Iterator[Metric]:
+    """Of the core alone, from what others measured of two designs on the same part: one more lies
+    between them with probability 1/3, being drawn as they were. Nothing is said of DSPs and RAM."""
+    draw, best = made.part.draw, made.best
+    extras = (Resource.DSP, *_memories(made.part))
+    if draw is None or best is None or any(made.count(kind) for kind in extras):
+        return
+    cells = best.found.resources[Resource.LC].used
+    low, high = draw.milliwatts(cells, made.clock_mhz)
+    model = (
+        f"model: {draw.static_ua:g} uA + {draw.clock_ua_per_mhz:g} uA/MHz + "
+        f"{draw.cell_ua_per_mhz[0]:g} (counters) to {draw.cell_ua_per_mhz[1]:g} uA/MHz "
+        f"(a multiplier) for each of {cells:,.0f} cells, at {made.clock_mhz:g} MHz and "
+        f"{draw.volts:g} V"
+    )
+    yield Metric(
+        "core power",
+        math.sqrt(low * high),
+        "mW",
+        Kind.ESTIMATED,
+        f"{model}; {draw.source}",
+        Interval(low, high, 1 / 3),
+    )
+
+
+def _paths(made: Implementation, accounts: Sequence[Account]) -> Iterator[Metric]:
+    """The critical path of every clock, first that of the one which is nearest to its limit."""
+    worst = made.best and made.best.clock and made.best.clock.name
+    for each in sorted(accounts, key=lambda one: one.clock != worst):
+        name = "critical path"
+        if each.clock != worst:
+            name += f" of {clock_name(each.clock)}"
+        listed = "; ".join(map(str, each.spent))
+        source = f"{made.routed_by}, ns: {listed}"
+        yield Metric(name, each.delay_ns, "ns", Kind.MEASURED, source)
 
 
 def _memories(part: Part) -> tuple[Resource, ...]:
     return tuple(kind for kind, stock in part.has.items() if stock.bits is not None)
 
 
-def _called(kind: Resource, lut: str) -> str:
-    return lut if kind is Resource.LUT else kind.value
+def called(kind: Resource, part: Part) -> str:
+    """What a resource is called in figures: LUTs of 4 inputs say so."""
+    four = kind is Resource.LUT and part.family in _FOUR_INPUTS
+    return "lut4" if four else kind.value
+
+
+def clock_name(net: str) -> str:
+    """What the Verilog calls a clock that nextpnr calls `clk$SB_IO_IN_$glb_clk`."""
+    return net.removeprefix("$glbnet$").partition("$")[0] or net

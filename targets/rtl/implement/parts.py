@@ -37,9 +37,27 @@ class Stock:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """The current of a part's core in microamperes: `static_ua`, `clock_ua_per_mhz`, and for each
+    logic cell as much as the quietest and the busiest of the measured designs takes."""
+
+    volts: float
+    static_ua: float
+    clock_ua_per_mhz: float
+    cell_ua_per_mhz: tuple[float, float]
+    source: str
+
+    def milliwatts(self, cells: float, mhz: float) -> tuple[float, float]:
+        """At the least and at the most."""
+        base = self.static_ua + self.clock_ua_per_mhz * mhz
+        low, high = (base + cells * each * mhz for each in self.cell_ua_per_mhz)
+        return low * self.volts / 1000, high * self.volts / 1000
+
+
+@dataclass(frozen=True)
 class Part:
     """`name` is what users write, `device`, `package` and `speed` what the tools are told. `pins`
-    are those that a design may use."""
+    are those that a design may use; `draw` is known of few parts."""
 
     name: str
     title: str
@@ -49,6 +67,7 @@ class Part:
     speed: str | None
     has: Mapping[Resource, Stock]
     pins: Stock | None
+    draw: Draw | None = None
 
     @property
     def ram_bits(self) -> int:
@@ -87,7 +106,7 @@ def read_part(name: str, text: str) -> Part:
     """
     body = tomllib.loads(text)
     where = f"part {name}"
-    _check_keys(where, body, (*_TEXTS, *_NEEDED), ("speed", "pins", *_STOCKS))
+    _check_keys(where, body, (*_TEXTS, *_NEEDED), ("speed", "pins", "power", *_STOCKS))
     for key in (*_TEXTS, "speed"):
         if not isinstance(body.get(key, "-"), str) or not body.get(key, "-"):
             raise ValueError(f"{where}: {key} must be a text, not {body[key]!r}")
@@ -108,7 +127,28 @@ def read_part(name: str, text: str) -> Part:
             if key in body
         },
         pins,
+        _draw(f"{where}: power", body["power"]) if "power" in body else None,
     )
+
+
+def _draw(where: str, row: Any) -> Draw:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} must be a table, not {row!r}")
+    _check_keys(where, row, tuple(Draw.__dataclass_fields__), ())
+    cell = row["cell_ua_per_mhz"]
+    numbers = [row["volts"], row["static_ua"], row["clock_ua_per_mhz"]]
+    numbers += cell if isinstance(cell, list) and len(cell) == 2 else [None]
+    if not all(type(number) in (int, float) and number > 0 for number in numbers):
+        raise ValueError(f"{where}: must be numbers above 0, and two for a cell, not {row!r}")
+    if cell[0] > cell[1]:
+        raise ValueError(f"{where}: cell_ua_per_mhz must have the least first, not {cell}")
+    _check_source(where, row)
+    return Draw(**{**row, "cell_ua_per_mhz": (cell[0], cell[1])})
+
+
+def _check_source(where: str, row: Mapping[str, Any]) -> None:
+    if not isinstance(row["source"], str) or not row["source"]:
+        raise ValueError(f"{where}: source must say where the number is from")
 
 
 def _stock(where: str, row: Any, memory: bool) -> Stock:
@@ -118,8 +158,7 @@ def _stock(where: str, row: Any, memory: bool) -> Stock:
     for key in ("count", "bits") if memory else ("count",):
         if type(row[key]) is not int or row[key] < 0:
             raise ValueError(f"{where}: {key} must be a whole number, not {row[key]!r}")
-    if not isinstance(row["source"], str) or not row["source"]:
-        raise ValueError(f"{where}: source must say where the number is from")
+    _check_source(where, row)
     return Stock(row["count"], row["source"], row.get("bits"))
 
 

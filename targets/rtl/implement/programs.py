@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,10 @@ def run_tool(tool: Tool, job: Job, folder: Path, note: Callable[[str], None]) ->
 
 
 def run_side_by_side(
-    tool: Tool, jobs: Sequence[Job], folder: Path, note: Callable[[str], None]
+    tool: Tool, jobs: Sequence[Job], folder: Path, note: Callable[[str], None], each_bytes: int = 0
 ) -> list[Used]:
-    """Run the tool in `folder` for all the jobs, as many at a time as there are processors. When
-    one fails, the others are stopped.
+    """Run the tool in `folder` for all the jobs, as many at a time as there are processors, and as
+    there is memory for where each takes about `each_bytes`. When one fails, the others are stopped.
 
     Raises:
         ToolMissing: it is not there, or too old.
@@ -58,7 +59,9 @@ def run_side_by_side(
     if said := passed_over(tool):
         note(said)
     known = version(tool) or "of an unknown version"
-    many, used = os.cpu_count() or 1, []
+    many, used = _at_a_time(each_bytes), []
+    if many < min(len(jobs), os.cpu_count() or 1):
+        note(f"{tool.name}: {many} at a time, as the memory that is free allows no more")
     with Programs() as programs:
         for first in range(0, len(jobs), many):
             batch = jobs[first : first + many]
@@ -71,6 +74,25 @@ def run_side_by_side(
                 ran = running.wait(_Watch(tool, folder / job.log, note, started))
                 used.append(Used(tool.name, known, job.purpose, ran.seconds, ran.peak_bytes))
     return used
+
+
+def _at_a_time(each_bytes: int) -> int:
+    """How many may run; 1 at least, which may then fail by itself."""
+    processors = os.cpu_count() or 1
+    free = _free_bytes()
+    return (
+        processors if free is None or not each_bytes else min(processors, free // each_bytes) or 1
+    )
+
+
+def _free_bytes() -> int | None:
+    """Memory that programs can have without swapping; None where the system does not tell."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.MULTILINE)
+    return 1024 * int(found[1]) if found else None
 
 
 class _Watch:
@@ -96,7 +118,9 @@ class _Watch:
             )
         if seconds >= self._next:
             self._next += _SAY_SECONDS
-            self._note(f"{self._tool.name}: still running, {seconds:.0f} s")
+            held = max((running.peak_bytes or 0 for running in self._beside), default=0)
+            memory = f", {held / 2**20:,.0f} MiB" if held else ""
+            self._note(f"{self._tool.name}: still running, {seconds:.0f} s{memory}")
 
     def _starts_first(self) -> bool:
         with self._log.open("rb") as file:

@@ -18,7 +18,7 @@ from targets.rtl.implement.programs import Job, Used, run_tool
 
 STATISTICS = "stat.json"
 NETLIST = "netlist.v"  # of the family's cells, to be simulated
-DESIGN = "design.json"  # the same for nextpnr, where that routes the family
+DESIGN = "design.json"  # the same for nextpnr, with the lines of Verilog that cells are from
 _LOG = "synthesis.log"
 
 
@@ -93,4 +93,5 @@ def _script(top: str, part: Part, multipliers: bool) -> str:
         return f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}"
     # Without pads: the design is a part of another one, and is routed elsewhere.
     family = part.family.value
-    return f"synth_xilinx -top {top} -family {family} -flatten -noiopad{no_dsp}"
+    made = f"synth_xilinx -top {top} -family {family} -flatten -noiopad{no_dsp}"
+    return f"{made}; select {top}; write_json -selected {DESIGN}; select -clear"

@@ -1,0 +1,142 @@
+"""How much of a part a network will take, told from its operations, before any synthesis.
+
+What Yosys makes of them goes with the bits that are added, chosen and held; how much it takes for
+one depends on what it can simplify. `estimate.csv` holds both for several designs, as counted by
+`make rtl-estimate`. Between the least and the most of these ratios, each moved outwards by `WIDER`,
+lies the estimate. Only where even its lower end is more than the part has is a design refused.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from math import sqrt
+
+from flow.metric import Interval, Kind, Metric
+from flow.report.vendor.synthesis import Resource
+from targets.rtl.implement.fit import Excess, TooLarge, taken
+from targets.rtl.implement.implement import called
+from targets.rtl.implement.parts import Family, Part
+from targets.rtl.netlist import Kind as Does
+from targets.rtl.netlist import Netlist, Operation
+from targets.rtl.ports import Ports
+from targets.rtl.verilog import register_bits
+
+TABLE = "estimate.csv"
+COUNTED = (Resource.LUT, Resource.FF, Resource.CARRY)
+WIDER = 1.5  # the factor by which either end of the table is moved outwards
+_LUT_INPUTS = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """Bits that a design computes, in sums, choices and tables, and bits that it holds, in the
+    network and in the byte stream around it."""
+
+    logic: int
+    held: int
+
+    @classmethod
+    def of(cls, made: Netlist, ports: Ports) -> Work:
+        stream = 8 * (ports.inputs.bytes + ports.outputs.bytes) + made.latency
+        logic = sum(_logic(made.operations, operation) for operation in made.operations)
+        return cls(logic, register_bits(made, ports) + stream)
+
+    def bits(self, kind: Resource) -> int:
+        """Those with which a resource's count goes; at least 1."""
+        return max(self.held if kind is Resource.FF else self.logic, 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One design of the table, as Yosys counted it for a part of the family."""
+
+    design: str
+    family: Family
+    work: Work
+    counted: Mapping[Resource, int]
+
+    @property
+    def taken(self) -> dict[Resource, float]:
+        """What it takes of a part."""
+        return taken(self.counted, self.family)
+
+
+def estimates(work: Work, family: Family, rows: Sequence[Row]) -> dict[Resource, Interval]:
+    """What a design will take of a part; `coverage` is that of the n designs of the table: one more
+    lies between the least and the most with probability (n-1)/(n+1), being drawn as they are."""
+    known = [row for row in rows if row.family is family]
+    coverage = (len(known) - 1) / (len(known) + 1)
+    found = {}
+    for kind in known[0].taken:
+        ratios = [row.taken[kind] / row.work.bits(kind) for row in known]
+        low, high = min(ratios) / WIDER, max(ratios) * WIDER
+        found[kind] = Interval(low * work.bits(kind), high * work.bits(kind), coverage)
+    return found
+
+
+def estimate_metrics(work: Work, part: Part) -> list[Metric]:
+    """The estimates as shares of the part, under the names of what is counted later; their value is
+    the interval's geometric middle."""
+    rows = table()
+    source = (
+        f"bits in the Verilog, times what Yosys made of those of "
+        f"{sum(row.family is part.family for row in rows)} other designs, from the least to the "
+        f"most, either moved outwards by {WIDER:g} times"
+    )
+    return [
+        Metric(
+            f"{called(kind, part)} share",
+            100 * sqrt(found.low * found.high) / part.has[kind].count,
+            "%",
+            Kind.ESTIMATED,
+            source,
+            Interval(
+                100 * found.low / part.has[kind].count,
+                100 * found.high / part.has[kind].count,
+                found.coverage,
+            ),
+        )
+        for kind, found in estimates(work, part.family, rows).items()
+    ]
+
+
+def require_room(work: Work, part: Part) -> None:
+    """Raises TooLarge where the part has less than the lower end of an estimate: no synthesis is
+    needed to tell. What is above that may or may not fit."""
+    excess = [
+        Excess(kind.value, int(found.low), part.has[kind].count, least=True)
+        for kind, found in estimates(work, part.family, table()).items()
+        if int(found.low) > part.has[kind].count
+    ]
+    if excess:
+        raise TooLarge(part, excess, ", as an estimate from its Verilog tells before synthesis")
+
+
+@cache
+def table() -> tuple[Row, ...]:
+    """The designs that were counted."""
+    text = (resources.files("targets.rtl") / TABLE).read_text()
+    return tuple(
+        Row(
+            row["design"],
+            Family(row["family"]),
+            Work(int(row["logic"]), int(row["held"])),
+            {kind: int(row[kind.value]) for kind in COUNTED},
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def _logic(operations: Sequence[Operation], operation: Operation) -> int:
+    kind, width = operation.kind, operation.width
+    sources = [operations[i].width for i in operation.operands]
+    if kind is Does.PRODUCT:
+        return sources[0] * sources[1]
+    if kind is Does.TABLE:
+        return width << max(sources[0] - _LUT_INPUTS, 0)
+    adds = kind in (Does.SUM, Does.OFFSET, Does.MUX, Does.RELU) or operation.negated
+    return width if adds else 0
