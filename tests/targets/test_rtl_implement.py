@@ -382,7 +382,9 @@ def test_what_the_tools_are_called_with(tmp_path: Path, tools: Tools) -> None:
     assert not source.is_absolute() and (tmp_path / "out" / source).resolve() == MADD.resolve()
     assert yosys[:-1] == [
         *("-q", "-l", "synthesis.log", "-p"),
-        "synth_ice40 -top madd -device hx -json design.json; check -assert; "
+        "synth_ice40 -top madd -device hx -json design.json -run begin:coarse; "
+        "proc; flatten; opt -nodffe -nosdff; wreduce; opt_clean; techmap -map adders.v; "
+        "synth_ice40 -top madd -device hx -json design.json -run coarse:; check -assert; "
         "tee -q -o stat.json stat -json; write_verilog -noattr netlist.v",
     ]
     assert nextpnr == [

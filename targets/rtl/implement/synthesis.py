@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from flow.errors import ToolFailed, UsageError
@@ -19,6 +20,7 @@ from targets.rtl.implement.programs import Job, Used, run_tool
 STATISTICS = "stat.json"
 NETLIST = "netlist.v"  # of the family's cells, to be simulated
 DESIGN = "design.json"  # the same for nextpnr, with the lines of Verilog that cells are from
+_ADDERS = "adders.v"  # how sums become adders, for Yosys
 _LOG = "synthesis.log"
 
 
@@ -57,6 +59,8 @@ def synthesize(
             f"write_verilog -noattr {NETLIST}",
         ]
     )
+    text = (resources.files("targets.rtl.implement") / _ADDERS).read_text()
+    (folder / _ADDERS).write_text(text)
     # Yosys in the wheel has a /tmp of its own: only what lies below the folder, or is named from
     # there, is seen.
     files = [os.path.relpath(source.resolve(), folder.resolve()) for source in sources]
@@ -87,11 +91,18 @@ def _script(top: str, part: Part, multipliers: bool) -> str:
     if part.family is Family.ICE40:
         device = "u" if part.device == "up5k" else part.device[:2]
         dsp = " -dsp" if multipliers and part.has[Resource.DSP].count else ""
-        return f"synth_ice40 -top {top} -device {device}{dsp} -json {DESIGN}"
+        return _with_adders(f"synth_ice40 -top {top} -device {device}{dsp} -json {DESIGN}")
     no_dsp = "" if multipliers else " -nodsp"
     if part.family is Family.ECP5:
-        return f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}"
+        return _with_adders(f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}")
     # Without pads: the design is a part of another one, and is routed elsewhere.
     family = part.family.value
     made = f"synth_xilinx -top {top} -family {family} -flatten -noiopad{no_dsp}"
     return f"{made}; select {top}; write_json -selected {DESIGN}; select -clear"
+
+
+def _with_adders(synthesis: str) -> str:
+    """The family's script, with every sum an adder before Yosys makes carry-save adders of them."""
+    first = "proc; flatten; opt -nodffe -nosdff; wreduce; opt_clean"
+    adders = f"{first}; techmap -map {_ADDERS}"
+    return f"{synthesis} -run begin:coarse; {adders}; {synthesis} -run coarse:"
