@@ -201,7 +201,7 @@ def _pointwise(op: Any, solver: Solver, xs: list[Any], channel: int) -> Any:
         return staircase(solver, xs[0], cuts, op.codes.tolist())
     if isinstance(op, Table):
         low, high = (int(end) - op.low for end in (xs[0].low, xs[0].high))
-        return table(solver, xs[0], op.entries[low : high + 1])
+        return table(solver, xs[0], op.entries[low : high + 1 : max(int(xs[0].step), 1)])
     if isinstance(op, Mul):
         return (xs[0] - op.zeros[0]) * (xs[1] - op.zeros[1])
     assert isinstance(op, Add)

@@ -204,7 +204,9 @@ def _delay(operations: Sequence[Operation], operation: Operation, carry_size: in
         narrow = min(operations[i].width for i in operation.operands)
         return max((narrow - 1).bit_length(), 1)
     if kind is Kind.TABLE:
-        return max(operations[operation.operands[0]].width - 5, 1)
+        given = operations[operation.operands[0]].width
+        rising = list(operation.table) in (sorted(operation.table), sorted(operation.table)[::-1])
+        return max(ceil(given / 4) if rising else given - 5, 1)  # steps are comparisons
     return 0
 
 

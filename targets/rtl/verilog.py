@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from targets.rtl.diagram import diagram
 from targets.rtl.netlist import Kind, Netlist, Operation, Output
+from targets.rtl.polarity import polarity
 from targets.rtl.ports import Ports
 
 MODULE = "network"
@@ -19,6 +21,7 @@ class _Writer:
     def __init__(self, netlist: Netlist, ports: Ports):
         self.netlist, self.ports = netlist, ports
         self.last = netlist.last_use()
+        self.polarity = polarity(netlist)
 
     def lines(self, module: str) -> Iterator[str]:
         into, out = self.ports.inputs.total, self.ports.outputs.total
@@ -48,32 +51,35 @@ class _Writer:
         if operation.kind is Kind.TABLE:
             yield from self._table(operation, stage)
         else:
-            yield f"  wire {range_} {name} = {self._expression(operation, stage)};"
+            yield f"  wire {range_} {name} = {self._expression(number, operation, stage)};"
         before = name
         for later in range(stage + 1, self.last[number] + 1):
-            yield f"  reg {range_} {name}_s{later};"
-            yield f"  always @(posedge clk) if (ce) {name}_s{later} <= {before};"
-            before = f"{name}_s{later}"
+            made, held = f"{name}_s{later}", f"{name}_s{later}"
+            if (number, later) in self.polarity.registers:
+                before, held = f"~{before}", f"{made}n"
+            yield f"  reg {range_} {held};"
+            yield f"  always @(posedge clk) if (ce) {held} <= {before};"
+            if held != made:
+                yield f"  wire {range_} {made} = ~{held};"
+            before = made
 
     def _table(self, operation: Operation, stage: int) -> Iterator[str]:
+        """As gates: synthesis would make multiplexers of cases, or a memory."""
         source = self.netlist.operations[operation.operands[0]]
-        width, mask = source.width, (1 << source.width) - 1
-        yield f"  reg [{operation.width - 1}:0] {operation.name};"
-        yield f"  always @(*) case ({self._at(operation.operands[0], stage)})"
-        for place, entry in enumerate(operation.table):
-            key = (source.least + place) & mask
-            yield f"    {width}'d{key}: {operation.name} = {_literal(entry, operation.width)};"
-        yield f"    default: {operation.name} = {operation.width}'d0;"
-        yield "  endcase"
+        name, width = operation.name, operation.width
+        value = self._at(operation.operands[0], stage)
+        made = diagram(operation.table, source.least, source.width, width, value, f"{name}_g")
+        yield from (f"  wire {name}_g{place} = {gate};" for place, gate in enumerate(made.gates))
+        yield f"  wire [{width - 1}:0] {name} = {{{', '.join(reversed(made.outputs))}}};"
 
-    def _expression(self, operation: Operation, stage: int) -> str:
+    def _expression(self, number: int, operation: Operation, stage: int) -> str:
         width, point, kind = operation.width, operation.point, operation.kind
         if kind is Kind.INPUT:
             low = operation.data * self.ports.inputs.bits
             return f"codes[{low + width - 1}:{low}]"
         a = operation.operands[0]
         if kind is Kind.SUM:
-            return self._sum(operation, stage)
+            return self._sum(operation, stage, number in self.polarity.sums)
         if kind is Kind.OFFSET:
             return self._offset(operation, stage)
         if kind is Kind.MUX:
@@ -92,7 +98,7 @@ class _Writer:
             return bits
         return f"{text}[{source.width - 1}] ? {width}'d0 : {bits}"
 
-    def _sum(self, operation: Operation, stage: int) -> str:
+    def _sum(self, operation: Operation, stage: int, inverted: bool) -> str:
         """The bits of a below b's are a's own, in a sum those of b below a's too."""
         width, point, (a, b) = operation.width, operation.point, operation.operands
         own = point - self.netlist.operations[a].point
@@ -108,6 +114,8 @@ class _Writer:
             for i, shift in (first, second)
         ]
         total = f"{high[0]} {sign} {high[1]}"
+        if inverted:  # a + b = ~(~a - b)
+            total = f"~(~{high[0]} {'+' if operation.negated else '-'} {high[1]})"
         if not below:
             return total
         # The sum's width is that of its operands, as parts of a concatenation have their own.

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -191,6 +192,14 @@ def every_op() -> Graph:
         (Add((3, -2), 5), (4, 2)),
         (Table(np.arange(16)[::-1] ** 2 % 13, 0), (2,)),
         (Dense(rng.choice([-1, 1], (3, 4)), rng.integers(-3, 4, 3)), (10,)),
+        (Dense(rng.integers(-90, 91, (3, 12)), rng.integers(-60, 60, 3)), (0,)),
+    ]
+    # Of more values than a table has, so that sums and shifts do it.
+    wide = len(steps)
+    steps += [
+        (requant(Fraction(1, 64), Fraction(0), 0, 15), (wide,)),
+        (requant(Fraction(1, 64), Fraction(1, 3), -7, 7, rounding=Rounding.FLOOR), (wide,)),
+        (requant(Fraction(-1, 100), Fraction(1, 3), -3, 12), (wide,)),
     ]
     joined = tuple(range(2, len(steps) + 1))
     steps.append((Concat(0), joined))
@@ -276,7 +285,8 @@ def test_the_simulated_verilog_is_the_reference_and_takes_the_predicted_cycles(
     assert metrics["interval"] == 1
     notes = Rtl().layers(graph, tmp_path / "a")
     assert sum(note.metrics[0].value for note in notes.values()) == metrics["adders"]
-    assert "half even" in notes["n2"].requant
+    assert notes["n2"].requant.endswith(" steps")
+    assert "half even" in notes["n18"].requant
     assert metrics["latency through bytes"] == measured["first_latency"]
     timing = Timing.of(int(metrics["latency_cycles"]), ports)
     simulation.check_cycles(timing, measured, 80)
@@ -293,12 +303,12 @@ def test_a_wrong_lowering_is_found_and_its_layer_named(
     way = requant(Fraction(1, 4), Fraction(0), 0, 3)
     graph = graph_of(QType(4, signed=True), (2,), (dense, (0,)), (way, (1,)), (Relu(1), (2,)))
     vectors = make_vectors(graph.input, None)[:20]
-    right = requants.clamped
+    right = requants.staircase
 
-    def wrong(variable: object, low: int, high: int) -> object:
-        return right(variable, low, high - (high == 3))
+    def wrong(sums: Solver, variable: object, cuts: object, codes: Sequence[int]) -> object:
+        return right(sums, variable, cuts, [min(code, 2) for code in codes])
 
-    monkeypatch.setattr(requants, "clamped", wrong)
+    monkeypatch.setattr(requants, "staircase", wrong)
     hardware = built(graph, tmp_path, vectors)
     with pytest.raises(Mismatch, match=r"first difference: layer n2, .* reference 3, artifact 2"):
         prove(graph, hardware, vectors, Interpreter(graph).run(vectors))

@@ -18,18 +18,8 @@ module network (
   wire [3:0] act_5 = act_4[4] ? 4'd0 : act_4[3:0];
   wire [3:0] act_7 = fc_3_s1[6:6] ? act_5 : 4'd9;
   wire [7:0] mul_8 = $signed({{1{1'b0}}, act_7}) * $signed(input_0_s1);
-  reg [2:0] lut_9;
-  always @(*) case (input_1)
-    3'd0: lut_9 = 3'd5;
-    3'd1: lut_9 = 3'd4;
-    3'd2: lut_9 = 3'd3;
-    3'd3: lut_9 = 3'd2;
-    3'd4: lut_9 = 3'd1;
-    3'd5: lut_9 = 3'd0;
-    3'd6: lut_9 = 3'd7;
-    3'd7: lut_9 = 3'd6;
-    default: lut_9 = 3'd0;
-  endcase
+  wire lut_9_g0 = input_1[2] ^ ~input_1[1];
+  wire [2:0] lut_9 = {lut_9_g0, input_1[1], ~input_1[0]};
   reg [2:0] lut_9_s1;
   always @(posedge clk) if (ce) lut_9_s1 <= lut_9;
   always @(posedge clk) if (ce) begin
