@@ -33,6 +33,18 @@ def _digits_cnn() -> Recipe:
     return RECIPE
 
 
+def _digits_ecp5() -> Recipe:
+    from models.digits_ecp5 import RECIPE
+
+    return RECIPE
+
+
+def _digits_hx8k() -> Recipe:
+    from models.digits_hx8k import RECIPE
+
+    return RECIPE
+
+
 def _digits_resnet() -> Recipe:
     from models.digits_resnet import RECIPE
 
@@ -79,6 +91,8 @@ MODELS: dict[str, Callable[[], Recipe]] = {
     "ad_autoencoder": _ad_autoencoder,
     "digits_bnn": _digits_bnn,
     "digits_cnn": _digits_cnn,
+    "digits_ecp5": _digits_ecp5,
+    "digits_hx8k": _digits_hx8k,
     "digits_mlp": _digits_mlp,
     "digits_resnet": _digits_resnet,
     "ic_resnet8": _ic_resnet8,

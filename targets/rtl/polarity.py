@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from targets.rtl.netlist import Kind, Netlist
+from targets.rtl.netlist import Kind, Netlist, Operation
 
 _SWEEPS = 8
+_SMALL = 4  # bits of a sum's operands that one LUT takes, inverted or not, without a carry
 _Place = tuple[int, int]  # an operation and the stage in which its value is read
 
 
@@ -45,7 +46,7 @@ class _Uses:
     def __init__(self, netlist: Netlist):
         self.netlist = netlist
         self.flipped: set[int] = set()
-        self.sums = [i for i, o in enumerate(netlist.operations) if o.kind is Kind.SUM]
+        self.sums = [i for i, o in enumerate(netlist.operations) if self._carries(o)]
         self.count: dict[_Place, list[int]] = defaultdict(lambda: [0, 0])
         for number, operation in enumerate(netlist.operations):
             for place, inverted in self._read(number):
@@ -78,11 +79,16 @@ class _Uses:
     def _read(self, number: int) -> list[tuple[_Place, bool]]:
         """What a sum reads, and whether inverted."""
         operation, stage = self.netlist.operations[number], self.netlist.stages[number]
-        if operation.kind is not Kind.SUM:
+        if not self._carries(operation):
             return []
         first, second = operation.operands
         flipped = number in self.flipped
         return [((first, stage), flipped), ((second, stage), flipped != operation.negated)]
+
+    def _carries(self, operation: Operation) -> bool:
+        """Whether it is a sum along a carry."""
+        widths = (self.netlist.operations[source].width for source in operation.operands)
+        return operation.kind is Kind.SUM and sum(widths) > _SMALL
 
     def _price(self, place: _Place) -> int:
         """Inverters that a value costs in a stage."""

@@ -17,7 +17,8 @@ from flow.ops import IntArray
 
 Vars = NDArray[Any]  # of FixedVariable
 SEARCHED = 256  # weights of a matrix of which every decomposition is tried
-BLOCK_INPUTS, BLOCK_OUTPUTS = 64, 32  # of a matrix that is solved whole: time grows as a power
+# Of a matrix that is solved whole: time grows as a power, and what halves share is lost.
+BLOCK_WEIGHTS, BLOCK_OUTPUTS = 2560, 32
 MAX_WEIGHT = 1 << 24  # da4ml takes matrices as float32
 
 
@@ -89,7 +90,7 @@ class Solver:
             half = columns // 2
             ends = matrix[:, :half], matrix[:, half:]
             return [found for end in ends for found in self._sums(end, live, shared)]
-        if rows > BLOCK_INPUTS:
+        if rows * columns > BLOCK_WEIGHTS and rows > 1:
             half = rows // 2
             above = self._sums(matrix[:half], live[:half], shared)
             below = self._sums(matrix[half:], live[half:], shared)

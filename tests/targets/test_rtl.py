@@ -246,7 +246,7 @@ def test_the_same_network_gives_the_same_text() -> None:
 def test_images_are_the_reference(searched: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a matrix is solved once for all places, and in blocks."""
     monkeypatch.setattr(solver, "SEARCHED", searched)
-    monkeypatch.setattr(solver, "BLOCK_INPUTS", 256 if searched == 256 else 4)
+    monkeypatch.setattr(solver, "BLOCK_WEIGHTS", 1 << 16 if searched == 256 else 12)
     monkeypatch.setattr(solver, "BLOCK_OUTPUTS", 256 if searched == 256 else 3)
     graph = images()
     codes = make_vectors(graph.input, None)[:9]
