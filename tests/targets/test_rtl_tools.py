@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,44 @@ def test_gates_that_are_wrong_end_the_compile(
     with pytest.raises(Mismatch):
         compiled(GATES, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+SUMS = """
+module sums (input [1:0] a, b, input c, input [2:0] d, input [4:0] e, f, output [87:0] y);
+  assign y[7:0] = a + b;
+  assign y[15:8] = $signed(a) - $signed(b);
+  assign y[23:16] = c - d;
+  assign y[31:24] = $signed(d) + c;
+  assign y[39:32] = e - f;
+  assign y[47:40] = $signed(e) + $signed(f);
+  assign y[55:48] = {2'b0, a} + {2'b0, b};
+  assign y[63:56] = ~(~{1'b0, a} + {1'b0, b});
+  assign y[71:64] = ~(~{1'b0, e} - {1'b0, f});
+  assign y[79:72] = {e[4], e} - {1'b0, f};
+  assign y[87:80] = {a[1], a} - {b[1], b};
+endmodule
+"""
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_adders_are_proven_to_be_yosys_own_sums(right: bool, tmp_path: Path) -> None:
+    """By a SAT solver, for all values; and that it sees a wrong one."""
+    (tmp_path / "sums.v").write_text(SUMS)
+    adders = (resources.files("targets.rtl.implement") / "adders.v").read_text()
+    carried = "assign carry[0] = SUBTRACTS ? 1'b1 : 1'b0;"
+    assert carried in adders
+    (tmp_path / "adders.v").write_text(
+        adders if right else adders.replace(carried, "assign carry[0] = 1'b0;")
+    )
+    script = (
+        "read_verilog sums.v; hierarchy -top sums; proc; design -save ours; "
+        "opt -nodffe -nosdff; wreduce; opt_clean; techmap -map adders.v; "
+        "select -assert-none t:$add t:$sub; select -assert-min 1 t:$alu; design -save made; "
+        "design -reset; design -copy-from ours -as gold sums; "
+        "design -copy-from made -as gate sums; miter -equiv -flatten gold gate miter; "
+        "hierarchy -top miter; sat -verify -prove trigger 0 miter"
+    )
+    argv = [str(require(YOSYS)), "-q", "-p", script]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode == 0) == right, done.stderr
+    assert right or "proof did fail" in done.stdout + done.stderr
