@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from flow.qtype import QType
+
 Bits = bytes  # a function's values, one byte each, by the number that its inputs are
 
 
@@ -23,21 +25,21 @@ class Diagram:
 
 
 def diagram(
-    table: Sequence[int], least: int, width: int, out_width: int, value: str, node: str
+    table: Sequence[int], least: int, given: QType, out_width: int, value: str, node: str
 ) -> Diagram:
-    """The gates of `table`, whose first entry is that of `least`, over `value` of `width` bits;
+    """The gates of `table`, whose first entry is that of `least`, over `value` of the type `given`;
     node k is called `node`k. Codes that no entry is of give the nearest one's."""
-    made = _Gates(value, node)
-    reached = [_entry(table, least, code, width) for code in range(1 << width)]
+    made, width = _Gates(value, node), given.bits
+    reached = [_entry(table, least, code, given) for code in range(1 << width)]
     outputs = [
         made.of(bytes((entry >> bit) & 1 for entry in reached), width) for bit in range(out_width)
     ]
     return Diagram(tuple(made.gates), tuple(outputs))
 
 
-def _entry(table: Sequence[int], least: int, code: int, width: int) -> int:
-    """The entry of a code of `width` bits, signed where `least` is below 0."""
-    number = code - (1 << width) if least < 0 and code >> (width - 1) else code
+def _entry(table: Sequence[int], least: int, code: int, given: QType) -> int:
+    """The entry of a code, its bits as they are."""
+    number = code - (1 << given.bits) if given.signed and code >> (given.bits - 1) else code
     return table[min(max(number - least, 0), len(table) - 1)]
 
 

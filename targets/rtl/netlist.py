@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -30,7 +30,7 @@ class Kind(Enum):
     WRAP = "wrap"  # the bits of a, or of -a where negated, that the result has
     MUX = "mux"  # a where key's first bit is set, else b * 2**shift, or -b * 2**shift
     PRODUCT = "product"  # a * b
-    TABLE = "table"  # table[a], from the least a on
+    TABLE = "table"  # table[a - data]
 
 
 _KINDS = {
@@ -120,7 +120,8 @@ def netlist(
         variables, _ = tracer.gather_variables(inputs, wanted)
         logic = tracer.comb_trace(inputs, wanted)
     owners = [traced.owners.get(variable.id, "constant") for variable in variables]
-    operations = _operations(logic, owners)
+    least = {i: solver.least(v) for i, v in enumerate(variables) if v.opr == "lookup"}
+    operations = _operations(logic, owners, least)
     outputs = tuple(
         Output(int(i), int(shift), bool(negated))
         for i, shift, negated in zip(logic.out_idxs, logic.out_shifts, logic.out_negs, strict=True)
@@ -141,7 +142,9 @@ def _deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(kept)
 
 
-def _operations(logic: Any, owners: Sequence[str]) -> tuple[Operation, ...]:
+def _operations(
+    logic: Any, owners: Sequence[str], least_of: Mapping[int, float]
+) -> tuple[Operation, ...]:
     minimal = da4ml().types._minimal_kif
     found = []
     for number, (op, owner) in enumerate(zip(logic.ops, owners, strict=True)):
@@ -164,6 +167,7 @@ def _operations(logic: Any, owners: Sequence[str]) -> tuple[Operation, ...]:
         if kind is Kind.TABLE:
             entries = logic.lookup_tables[op.data].float_table
             table = tuple(round(float(entry) * 2.0**point) for entry in entries)
+            data = round(least_of[number] * 2.0 ** found[op.id0].point)
         least = round(op.qint.min * 2.0**point) if width else 0
         found.append(
             Operation(

@@ -73,7 +73,7 @@ def _cheaper_as_steps(steps: Steps, form: Form) -> bool:
     entries = np.searchsorted(steps.cuts, np.arange(steps.low, steps.high + 1), side="right")
     reached = QType.covering(steps.low, steps.high)
     codes = QType.covering(0, len(steps.cuts))
-    made = diagram(entries.tolist(), steps.low, reached.bits, codes.bits, "", "")
+    made = diagram(entries.tolist(), steps.low, reached, codes.bits, "", "")
     return len(made.gates) * LUTS_OF_A_GATE <= adders(form) * reached.bits + codes.bits
 
 
@@ -200,7 +200,7 @@ def table(solver: Solver, variable: Any, entries: Any) -> Any:
     if len(entries) == 2:  # two codes are a sum
         step = Decimal(int(entries[1] - entries[0])) / variable.step
         return (variable - int(variable.low)) * step + int(entries[0])
-    return variable.lookup(entries.astype(np.float64))
+    return solver.lookup(variable, entries)
 
 
 def comparators(bounds: Bounds, channels: int, way: Sequence[Way]) -> int:

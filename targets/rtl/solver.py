@@ -53,6 +53,7 @@ class Solver:
     def __init__(self, adder_size: int, carry_size: int):
         self.hardware = da4ml().variables.HWConfig(adder_size, carry_size, -1)
         self._solved: dict[Any, Any] = {}
+        self._least: dict[Any, Any] = {}
 
     def variable(self, low: int, high: int) -> Any:
         """An input that can be low..high."""
@@ -60,6 +61,17 @@ class Solver:
 
     def constant(self, code: int) -> Any:
         return da4ml().variables.FixedVariable.from_const(code, hwconf=self.hardware)
+
+    def lookup(self, variable: Any, entries: NDArray[Any]) -> Any:
+        """entries[(value - least value) / its step]."""
+        made = variable.lookup(entries.astype(np.float64))
+        self._least[made.id] = variable.unscaled.low
+        return made
+
+    def least(self, lookup: Any) -> float:
+        """Of what value, before its factor, a `lookup` has its first entry. What da4ml knows of a
+        value's range may be narrowed after a table was made of it."""
+        return float(self._least[lookup.id])
 
     def product(self, weight: IntArray, bias: IntArray, inputs: Vars) -> Vars:
         """weight (out, in) times inputs (in,), plus bias (out,)."""

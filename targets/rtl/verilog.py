@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flow.qtype import QType
 from targets.rtl.diagram import diagram
 from targets.rtl.netlist import Kind, Netlist, Operation, Output
 from targets.rtl.polarity import polarity
@@ -68,7 +69,8 @@ class _Writer:
         source = self.netlist.operations[operation.operands[0]]
         name, width = operation.name, operation.width
         value = self._at(operation.operands[0], stage)
-        made = diagram(operation.table, source.least, source.width, width, value, f"{name}_g")
+        given = QType(source.width, source.signed)
+        made = diagram(operation.table, operation.data, given, width, value, f"{name}_g")
         yield from (f"  wire {name}_g{place} = {gate};" for place, gate in enumerate(made.gates))
         yield f"  wire [{width - 1}:0] {name} = {{{', '.join(reversed(made.outputs))}}};"
 

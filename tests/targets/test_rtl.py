@@ -108,7 +108,7 @@ def _one(made: Netlist, codes: list[int]) -> list[int]:
             value = of[0] if bits else sign * of[1] * Fraction(2) ** o.shift
         else:
             source = made.operations[o.operands[0]]
-            value = o.table[int(of[0] * Fraction(2) ** source.point) - source.least] * unit
+            value = o.table[int(of[0] * Fraction(2) ** source.point) - o.data] * unit
         assert o.width == 0 or wrapped(value // unit, o) * unit == value  # it fits its wire
         values.append(value)
     return [
@@ -151,6 +151,20 @@ def test_requantization_is_the_reference_for_every_accumulator(
     if not lower.offences(graph, 1000):
         made = made_of(graph)
         assert np.array_equal(evaluated(made, codes), Interpreter(graph).run(codes))
+
+
+@given(st.integers(0, 1 << 30))
+@settings(max_examples=20, deadline=None)
+def test_tables_of_a_sum_that_another_output_narrows(seed: int) -> None:
+    """Two outputs of the same weights are one sum, and what is known of the one's range narrows
+    the other's after its table was made."""
+    rng = np.random.default_rng(seed)
+    row = rng.integers(-9, 10, 4)
+    dense = Dense(np.array([row, row, rng.integers(-9, 10, 4)]), np.array([0, 5, 0]))
+    way = requant(Fraction(1, 16), Fraction(0), 0, 3, rounding=Rounding.FLOOR)
+    graph = graph_of(QType(2, signed=False), (4,), (dense, (0,)), (way, (1,)))
+    codes = np.stack(np.meshgrid(*[np.arange(4)] * 4), axis=-1).reshape(-1, 4)
+    assert np.array_equal(evaluated(made_of(graph), codes), Interpreter(graph).run(codes))
 
 
 @given(st.integers(0, 1 << 30), st.integers(1, 9), st.integers(1, 6))
