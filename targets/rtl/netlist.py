@@ -146,7 +146,7 @@ def _operations(
     logic: Any, owners: Sequence[str], least_of: Mapping[int, float]
 ) -> tuple[Operation, ...]:
     minimal = da4ml().types._minimal_kif
-    found = []
+    found: list[Operation] = []
     for number, (op, owner) in enumerate(zip(logic.ops, owners, strict=True)):
         signed, integer, point = (int(part) for part in minimal(op.qint))
         width = signed + integer + point
