@@ -16,7 +16,9 @@ from importlib import resources
 from math import sqrt
 
 from flow.metric import Interval, Kind, Metric
+from flow.qtype import QType
 from flow.report.vendor.synthesis import Resource
+from targets.rtl.diagram import diagram
 from targets.rtl.implement.fit import Excess, TooLarge, taken
 from targets.rtl.implement.implement import called
 from targets.rtl.implement.parts import Family, Part
@@ -28,13 +30,12 @@ from targets.rtl.verilog import register_bits
 TABLE = "estimate.csv"
 COUNTED = (Resource.LUT, Resource.FF, Resource.CARRY)
 WIDER = 1.5  # the factor by which either end of the table is moved outwards
-_LUT_INPUTS = 4
 
 
 @dataclass(frozen=True)
 class Work:
-    """Bits that a design computes, in sums, choices and tables, and bits that it holds, in the
-    network and in the byte stream around it."""
+    """Bits that a design computes, in sums, choices and gates of tables, and bits that it holds, in
+    the network and in the byte stream around it."""
 
     logic: int
     held: int
@@ -137,6 +138,7 @@ def _logic(operations: Sequence[Operation], operation: Operation) -> int:
     if kind is Does.PRODUCT:
         return sources[0] * sources[1]
     if kind is Does.TABLE:
-        return width << max(sources[0] - _LUT_INPUTS, 0)
+        given = QType(sources[0], operations[operation.operands[0]].signed)
+        return len(diagram(operation.table, operation.data, given, width, "", "").gates)
     adds = kind in (Does.SUM, Does.OFFSET, Does.MUX, Does.RELU) or operation.negated
     return width if adds else 0
