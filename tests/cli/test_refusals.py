@@ -40,8 +40,8 @@ def assert_nothing_left() -> None:
     ("args", "says"),
     [
         (("digits_mpl", "hls4ml", ""), ["unknown model 'digits_mpl'", "did you mean 'digits_mlp'"]),
-        (("", "hls4ml", ""), ["unknown model ''", "digits_cnn, digits_mlp"]),
-        (("digits_mlp", "hls4all", ""), ["unknown target 'hls4all'", "valid: hls4ml"]),
+        (("", "hls4ml", ""), ["unknown model ''", "valid: ad_autoencoder"]),
+        (("digits_mlp", "hls4all", ""), ["unknown target 'hls4all'", "valid: analog, hls4ml"]),
         (("digits_mlp", "hls4ml", "epoch=3"), ["unknown option 'epoch'", "did you mean 'epochs'"]),
         (("digits_mlp", "hls4ml", "name=x"), ["unknown option 'name'"]),
         (("digits_mlp", "hls4ml", "overrides=x"), ["unknown option 'overrides'"]),
