@@ -1,9 +1,9 @@
 """Experiments: what a format or a gradient rule is worth on digits, over paired seeds.
 
-In a pair the networks start from the same float twin and see the same batches. Every design (net,
-arms, seeds, claims) was fixed before its table was made; none was chosen among several by its
-result. Where a design stands beside an earlier one, it says so. There are as many pairs as five
-minutes of a core allow, on the slowest day that was measured.
+In a pair the networks start from the same float twin and see the same batches. Net, arms and claims
+were fixed before the first table of a design was made; none was chosen among several by its result.
+How many pairs there are was cut later, for time alone: as many of the first seeds as five minutes
+of a core allow on the slowest day that was measured. What a longer table said stands beside it.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ _XNOR = "XNOR-Net, arXiv 1603.05279"
 EXPERIMENTS: dict[str, Experiment] = {
     # 12 channels, as a study with code of its own had found +1.6 with a standard error of 0.25
     # there. A first table, of 8 channels and 15 pairs, could not tell: +1.18 ± 1.31. A second one,
-    # of 12 channels and 30 pairs, had +1.22 ± 0.52, but took ten minutes of a core, and a third one
-    # of 15 pairs +1.19 ± 0.70, in five to six and a half.
+    # of 12 channels and 30 pairs, had +1.22 ± 0.52, but took ten minutes of a core. These
+    # are the first of the same pairs; the first 15 have +1.19 ± 0.70, in five to seven minutes.
     "daq_vs_ste": Experiment(
         "hidden layers of 1-bit weights and activations",
         _net(12, _W1A1),
@@ -133,6 +133,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         [Claim("daq", "ste_clipped", _DAQ)],
         seeds=11,
     ),
+    # 11 pairs: -1.12 ± 1.34 (ewgs), -0.25 ± 0.73 (ewgs_hessian).
     "ewgs_vs_ste": Experiment(
         "hidden layers of 1-bit weights and activations",
         _net(12, _W1A1),
@@ -144,6 +145,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         [Claim("ewgs", "ste_clipped", _EWGS), Claim("ewgs_hessian", "ste_clipped", _EWGS)],
         seeds=8,
     ),
+    # 10 pairs: +0.68 ± 0.91 (daq), +0.60 ± 1.10 (ewgs_hessian).
     "rules_w2a2": Experiment(
         "2-bit weights and activations, float scales",
         _net(6, _W2A2),
