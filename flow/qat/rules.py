@@ -7,7 +7,6 @@ function of how far a value lies from the integer that it becomes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -31,16 +30,6 @@ def daq_gain(fraction: Tensor, temperature: float, width: float) -> Tensor:
     """
     height = temperature / (2 * math.sinh(temperature))
     return height / torch.tanh(((1 - 2 * fraction).abs() + width**-2) / 2)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where values lie: clipped to the codes' range, how far (0 to 1) from a level towards the
-    next one, and which were inside the range."""
-
-    clipped: Tensor
-    fraction: Tensor
-    inside: Tensor
 
 
 class RuleRound(nn.Module):
@@ -85,17 +74,19 @@ class RuleRound(nn.Module):
         floors = self.rounding is ActRounding.FLOOR
         return torch.clamp(torch.floor(y) if floors else torch.round(y), self.low, self.high)
 
-    def place(self, y: Tensor) -> Place:
-        """Where `y` lies."""
-        centred = y - 0.5 if self.rounding is ActRounding.FLOOR else y
-        clipped = torch.clamp(centred, self.low, self.high)
-        inside = (centred >= self.low) & (centred <= self.high)
-        return Place(clipped, clipped - torch.floor(clipped), inside)
+    def centred(self, y: Tensor) -> Tensor:
+        """`y` moved so that it becomes the nearest code."""
+        return y - 0.5 if self.rounding is ActRounding.FLOOR else y
+
+    def fraction(self, clipped: Tensor) -> Tensor:
+        """How far (0 to 1) a centred value from low to high lies from one code to the next."""
+        return clipped - torch.floor(clipped)
 
 
 class RuleSign(nn.Module):
     """Values in units of the range to -1 and 1; 0 becomes 1, as in QONNX's BipolarQuant."""
 
+    low, high = -1, 1
     delta: Tensor
     tapped: Tensor | None
 
@@ -114,10 +105,13 @@ class RuleSign(nn.Module):
         """What `y` becomes."""
         return torch.where(y >= 0, 1.0, -1.0).to(y.dtype)
 
-    def place(self, y: Tensor) -> Place:
-        """Where `y` lies."""
-        clipped = torch.clamp(y, -1, 1)
-        return Place(clipped, (clipped + 1) / 2, y.abs() <= 1)
+    def centred(self, y: Tensor) -> Tensor:
+        """`y`, which becomes the nearest code as it is."""
+        return y
+
+    def fraction(self, clipped: Tensor) -> Tensor:
+        """How far (0 to 1) a value from -1 to 1 lies from the one to the other."""
+        return (clipped + 1) / 2
 
 
 def fixed_delta(delta: float, levels: int) -> float:
@@ -146,13 +140,16 @@ class _Substituted(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         y, codes, delta = (tensor.detach() for tensor in ctx.saved_tensors)
         owner: RuleRound | RuleSign = ctx.owner
-        place = owner.place(y)
+        centred = owner.centred(y)
+        inside = (centred >= owner.low) & (centred <= owner.high)
         if owner.rule in (Rule.EWGS, Rule.EWGS_HESSIAN):
             # Larger where y lies beyond the code along -gradient.
-            gradient = gradient * (1 + delta * torch.sign(gradient) * (place.clipped - codes))
+            error = torch.clamp(centred, owner.low, owner.high) - codes
+            gradient = gradient * (1 + delta * torch.sign(gradient) * error)
         elif owner.rule is Rule.DAQ:
-            gradient = gradient * daq_gain(place.fraction, TEMPERATURE, owner.width)
-        return torch.where(place.inside, gradient, 0.0), None
+            fraction = owner.fraction(torch.clamp(centred, owner.low, owner.high))
+            gradient = gradient * daq_gain(fraction, TEMPERATURE, owner.width)
+        return torch.where(inside, gradient, 0.0), None
 
 
 def _tapped(owner: RuleRound | RuleSign, y: Tensor) -> Tensor:
