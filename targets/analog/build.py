@@ -17,6 +17,8 @@ from targets.analog.engine import Engine, Layer
 from targets.analog.mapping import Arrays, FloatArray, Mapped, mapped, trouble
 from targets.analog.products import DIGITAL, PRODUCTS, Product
 
+MEMORY = 256 << 20  # bytes that samples may take at a time
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -120,6 +122,3 @@ def run_all(engine: Engine, codes: IntArray, run: Callable[[IntArray], object]) 
     size = max(1, min(engine.batch, MEMORY // engine.sample_bytes))
     for start in range(0, len(codes), size):
         run(codes[start : start + size])
-
-
-MEMORY = 256 << 20  # bytes that samples may take at a time

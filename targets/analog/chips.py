@@ -11,7 +11,9 @@ import numpy as np
 
 from flow.graph import Graph
 from flow.metric import Kind, Metric, share_interval
+from flow.ops import IntArray
 from flow.target import Spread, Trial
+from targets.analog.build import run_all
 from targets.analog.converters import Converter
 from targets.analog.device import Device
 from targets.analog.engine import Engine, Hardware, Layer
@@ -100,11 +102,10 @@ def _without_noise(graph: Graph, layers: Sequence[Layer], device: Device, trial:
     exact = replace(device, stuck=None)
     engine = Engine(graph, layers, Hardware(exact, Condition(noise=0.0)))
     assert trial.right is not None
-    hits, total = 0, len(trial.codes)
-    size = engine.batch
-    for start in range(0, total, size):
-        outputs = engine.run(trial.codes[start : start + size], [0])[0]
-        hits += int(trial.right(outputs, np.arange(start, start + len(outputs))).sum())
+    outputs: list[IntArray] = []
+    run_all(engine, trial.codes, lambda part: outputs.append(engine.run(part, [0])[0]))
+    total = len(trial.codes)
+    hits = int(trial.right(np.concatenate(outputs), np.arange(total)).sum())
     wires = "" if device.wire is None else " and wires"
     source = f"{hits} of {total} test samples, with the device's converters{wires}"
     return Metric(
