@@ -9,6 +9,7 @@ lies the estimate. Only where even its lower end is more than the part has is a 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +44,13 @@ class Work:
     @classmethod
     def of(cls, made: Netlist, ports: Ports) -> Work:
         stream = 8 * (ports.inputs.bytes + ports.outputs.bytes) + made.latency
-        logic = sum(_logic(made.operations, operation) for operation in made.operations)
+        others = (o for o in made.operations if o.kind is not Does.TABLE)
+        logic = sum(_bits(made.operations, operation) for operation in others)
+        # Equal ones, as at all places of a convolution, are looked at once.
+        tables = Counter(
+            _table(made.operations, o) for o in made.operations if o.kind is Does.TABLE
+        )
+        logic += sum(count * _gates(table) for table, count in tables.items())
         return cls(logic, register_bits(made, ports) + stream)
 
     def bits(self, kind: Resource) -> int:
@@ -132,13 +139,24 @@ def table() -> tuple[Row, ...]:
     )
 
 
-def _logic(operations: Sequence[Operation], operation: Operation) -> int:
+_Table = tuple[tuple[int, ...], int, QType, int]  # entries, of which least value, its type, width
+
+
+def _table(operations: Sequence[Operation], operation: Operation) -> _Table:
+    source = operations[operation.operands[0]]
+    given = QType(source.width, source.signed)
+    return operation.table, operation.data, given, operation.width
+
+
+def _gates(table: _Table) -> int:
+    return len(diagram(*table, "", "").gates)
+
+
+def _bits(operations: Sequence[Operation], operation: Operation) -> int:
+    """What an operation but a table adds or chooses."""
     kind, width = operation.kind, operation.width
-    sources = [operations[i].width for i in operation.operands]
     if kind is Does.PRODUCT:
-        return sources[0] * sources[1]
-    if kind is Does.TABLE:
-        given = QType(sources[0], operations[operation.operands[0]].signed)
-        return len(diagram(operation.table, operation.data, given, width, "", "").gates)
+        first, second = (operations[i].width for i in operation.operands)
+        return first * second
     adds = kind in (Does.SUM, Does.OFFSET, Does.MUX, Does.RELU) or operation.negated
     return width if adds else 0

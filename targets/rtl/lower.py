@@ -31,6 +31,7 @@ from targets.rtl.requants import (
     MAX_BITS,
     MAX_COMPARATORS,
     MAX_TABLE,
+    balanced,
     clamped,
     comparators,
     requantized,
@@ -256,8 +257,5 @@ def _pool(
         items = [flat[where] for where in window if where >= 0]
         if pad_value is not None:
             items += [solver.constant(pad_value) for where in window if where < 0]
-        while len(items) > 1:
-            pairs = [items[i : i + 2] for i in range(0, len(items), 2)]
-            items = [reduce(combine, pair) for pair in pairs]
-        out[index] = items[0]
+        out[index] = balanced(combine, items)
     return out

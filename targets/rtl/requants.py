@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from functools import reduce
+from operator import add
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,8 @@ MAX_COMPARATORS = 31  # of one value
 MAX_TABLE = 1 << 10  # entries of one
 LUTS_OF_A_GATE = 0.45
 MAX_BITS = 50  # da4ml keeps ranges as float64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,20 +133,23 @@ def _half_even(solver: Solver, moved: Any) -> Any:
 def times(variable: Any, factor: int, low: int, high: int) -> Any:
     """factor * variable, which can be low..high, as a balanced tree of sums."""
     terms = [(variable * digit, digit) for digit in digits(factor)]
-    while len(terms) > 1:
-        pairs = [terms[i : i + 2] for i in range(0, len(terms), 2)]
-        terms = [_sum(pair, low, high) for pair in pairs]
-    return terms[0][0] if terms else variable * 0
+
+    def summed(first: tuple[Any, int], second: tuple[Any, int]) -> tuple[Any, int]:
+        (a, p), (b, q) = first, second
+        found, factor = a + b, p + q
+        if found.low < found.high:
+            found.low, found.high = (Decimal(end) for end in sorted((low * factor, high * factor)))
+        return found, factor
+
+    return balanced(summed, terms)[0] if terms else variable * 0
 
 
-def _sum(pair: Sequence[tuple[Any, int]], low: int, high: int) -> tuple[Any, int]:
-    if len(pair) == 1:
-        return pair[0]
-    (a, p), (b, q) = pair
-    found, factor = a + b, p + q
-    if found.low < found.high:
-        found.low, found.high = (Decimal(end) for end in sorted((low * factor, high * factor)))
-    return found, factor
+def balanced(combine: Callable[[T, T], T], items: Sequence[T]) -> T:
+    """At least one item, combined pair by pair."""
+    while len(items) > 1:
+        pairs = [items[i : i + 2] for i in range(0, len(items), 2)]
+        items = [reduce(combine, pair) for pair in pairs]
+    return items[0]
 
 
 def clamped(variable: Any, low: int, high: int) -> Any:
@@ -182,15 +189,7 @@ def staircase(solver: Solver, variable: Any, cuts: Any, codes: Sequence[int]) ->
             total += int(step)
             if cut > low:
                 terms.append((variable - int(cut)).is_negative() * -int(step))
-    return added(terms) + total if terms else solver.constant(total)
-
-
-def added(terms: Sequence[Any]) -> Any:
-    """The sum of traced values, as a balanced tree."""
-    while len(terms) > 1:
-        pairs = [terms[i : i + 2] for i in range(0, len(terms), 2)]
-        terms = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
-    return terms[0]
+    return balanced(add, terms) + total if terms else solver.constant(total)
 
 
 def table(solver: Solver, variable: Any, entries: Any) -> Any:

@@ -117,8 +117,12 @@ class Rtl(Target):
 
     def emit(self, program: Program, folder: Path) -> list[str]:
         graph = program.graph
-        made = self._write(graph, (), folder, program.note)
-        ports = Ports.of(graph)
+        made, ports = self._network(graph, ()), Ports.of(graph)
+        work = Work.of(made, ports)
+        if self.part:  # before any tool runs
+            with _named(made.adders()):
+                require_room(work, find_part(self.part))
+        self._write(made, ports, folder, program.note)
         if self._serial is not None:
             uart.write(folder, self._serial)
         adders = dict(made.adders())
@@ -128,7 +132,7 @@ class Rtl(Target):
             "depth": made.depth,
             "register_bits": register_bits(made, ports),
             "adders": adders,
-            "work": vars(Work.of(made, ports)),
+            "work": vars(work),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
         if not self.part:
@@ -181,22 +185,21 @@ class Rtl(Target):
             except DoesNotFit as error:
                 raise DoesNotFit(f"{error}\nthe artifact is in {folder}, and says so") from error
 
-    def _write(
-        self,
-        graph: Graph,
-        names: tuple[str, ...],
-        folder: Path,
-        note: Callable[[str], None] = lambda _: None,
-    ) -> Netlist:
-        """Write and build the hardware in `folder`, with the values `names` as outputs instead of
-        the graph's, where any are given."""
+    def _network(self, graph: Graph, names: tuple[str, ...]) -> Netlist:
+        """The hardware, with the values `names` as outputs instead of the graph's, where any are
+        given."""
         solver = Solver(self.adder_size, self.carry_size)
         wanted = names or (graph.output.name,)
-        made = netlist(graph, solver, trace(graph, solver), wanted, self.latency_cutoff)
-        ports = Ports.of(graph, names)
-        if self.part and not names:  # before any tool runs
-            with _named(made.adders()):
-                require_room(Work.of(made, ports), find_part(self.part))
+        return netlist(graph, solver, trace(graph, solver), wanted, self.latency_cutoff)
+
+    def _write(
+        self,
+        made: Netlist,
+        ports: Ports,
+        folder: Path,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Write the hardware into `folder`, and build its simulation there."""
         timing = Timing.of(made.latency, ports)
         (folder / "rtl").mkdir()
         (folder / "rtl" / "network.v").write_text(emit(made, ports))
@@ -207,7 +210,6 @@ class Rtl(Target):
         size = (folder / "rtl" / "network.v").stat().st_size
         note(f"building the simulation of {size / 1e6:.1f} MB of Verilog")
         simulation.build(folder, ports, made.latency, self.simulator)
-        return made
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
         ports, serial = Ports.of(graph), self._serial
@@ -223,7 +225,7 @@ class Rtl(Target):
         names = tuple(node.output.name for node in graph.nodes)
         ports = Ports.of(graph, names)
         with tempfile.TemporaryDirectory(prefix="bitwright-") as work:
-            self._write(graph, names, Path(work))
+            self._write(self._network(graph, names), ports, Path(work))
             program = simulation.built(Path(work))
             (flat,), _ = simulation.simulate(program, ports, codes, (simulation.ALONE,))
         shapes = [graph.value(name).shape for name in names]
