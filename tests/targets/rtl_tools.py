@@ -1,12 +1,15 @@
-"""Programs that stand in for Yosys, nextpnr and the packers: they leave recorded reports."""
+"""Programs that stand in for Yosys, nextpnr and the packers: they leave recorded reports; and a
+network that is small enough for them all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flow.tools import ECPPACK, ICEPACK, NEXTPNR_ECP5, NEXTPNR_ICE40, YOSYS, Tool
+from tests.network.nets import Net
 
 DATA = Path(__file__).parent / "data" / "rtl"
 MADD = DATA / "madd.v"
@@ -61,3 +64,11 @@ class Tools:
         called = self._folder / f"{tool.name}.called"
         text = called.read_text() if called.is_file() else ""
         return [run.splitlines() for run in text.split("--\n")[:-1]]
+
+
+def dense_net(path: Path) -> Path:
+    """Four inputs and two outputs."""
+    net = Net((4,))
+    x = net.quant("x", 0.25, 4)
+    w = net.quant(net.constant(np.arange(8).reshape(2, 4) / 4), 0.25, 4)
+    return net.save(path, net.node("Gemm", [x, w], "fc", transB=1))

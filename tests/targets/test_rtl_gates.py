@@ -24,8 +24,7 @@ from targets.rtl.ports import Port, Ports
 from targets.rtl.simulation import Beside, Simulator
 from targets.rtl.target import Rtl
 from targets.rtl.uart import Serial, Wrapper
-from tests.network.nets import Net
-from tests.targets.rtl_tools import DATA, DESIGN, Tools
+from tests.targets.rtl_tools import DATA, DESIGN, Tools, dense_net
 
 # The faster one for so little.
 QUICK = {"simulator": "iverilog" if iverilog.usable() else "auto"}
@@ -34,10 +33,7 @@ COPY = 'for f in "$@"; do case "$f" in ./*) cat "$f";; esac; done'
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    net = Net((4,))
-    x = net.quant("x", 0.25, 4)
-    w = net.quant(net.constant(np.arange(8).reshape(2, 4) / 4), 0.25, 4)
-    return net.save(tmp_path / "net.onnx", net.node("Gemm", [x, w], "fc", transB=1))
+    return dense_net(tmp_path / "net.onnx")
 
 
 @pytest.fixture

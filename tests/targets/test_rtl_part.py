@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from flow.driver import compile_model
@@ -17,16 +16,12 @@ from targets.rtl import estimate
 from targets.rtl.estimate import COUNTED, Row, Work
 from targets.rtl.implement.parts import Family
 from targets.rtl.target import Rtl
-from tests.network.nets import Net
-from tests.targets.rtl_tools import DATA, Tools
+from tests.targets.rtl_tools import DATA, Tools, dense_net
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    net = Net((4,))
-    x = net.quant("x", 0.25, 4)
-    w = net.quant(net.constant(np.arange(8).reshape(2, 4) / 4), 0.25, 4)
-    return net.save(tmp_path / "net.onnx", net.node("Gemm", [x, w], "fc", transB=1))
+    return dense_net(tmp_path / "net.onnx")
 
 
 def compiled(file: Path, part: str, mhz: str, note: list[str]) -> Path:
