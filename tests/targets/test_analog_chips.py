@@ -248,6 +248,22 @@ def test_a_device_without_noise_is_told_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_converters_alone_answer_as_a_chip_without_noise(tmp_path: Path) -> None:
+    """Every sample by its own label, also where they are more than are run at a time."""
+    narrow = replace(RRAM, adc=None if RRAM.adc is None else replace(RRAM.adc, bits=3))
+    found = asked(narrow, tmp_path).accuracy["converters"]
+    exact = replace(narrow, stuck=None)
+    noiseless = Hardware(exact, Condition(noise=0.0))
+    given = trial(tmp_path)
+    assert given.right is not None and SAMPLES > engine().batch
+    right = []
+    for sample in range(SAMPLES):
+        one = Engine(GRAPH, layers_of(GRAPH, narrow), noiseless)
+        outputs = one.run(given.codes[sample : sample + 1], [0])[0]
+        right.append(bool(given.right(outputs, np.array([sample]))[0]))
+    assert found.value == np.mean(right) and 0.2 < found.value < 1
+
+
 def test_networks_without_answers_are_not_rated(tmp_path: Path) -> None:
     question = Question(Wanted(4), Condition(), 0, 0.0)
     none = replace(trial(tmp_path), right=None)

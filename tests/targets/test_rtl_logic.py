@@ -12,6 +12,7 @@ from flow.qtype import QType
 from targets.rtl.diagram import Diagram, diagram
 from targets.rtl.netlist import Kind, Netlist, Operation, Output
 from targets.rtl.polarity import polarity
+from targets.rtl.requants import balanced
 
 
 def evaluated(made: Diagram, code: int) -> int:
@@ -97,3 +98,12 @@ def test_a_register_holds_what_is_needed_behind_it(negated: bool) -> None:
     )
     made = Netlist(operations, (Output(4, 0, False), Output(3, 0, False)), (0, 0, 0, 0, 1), 2, 2)
     assert polarity(made).registers == ({(2, 1)} if negated else frozenset())
+
+
+@given(st.integers(1, 200))
+def test_a_balanced_tree_has_every_item_in_order_and_no_depth_to_spare(count: int) -> None:
+    def over(a: tuple[list[int], int], b: tuple[list[int], int]) -> tuple[list[int], int]:
+        return a[0] + b[0], 1 + max(a[1], b[1])
+
+    items, depth = balanced(over, [([number], 0) for number in range(count)])
+    assert items == list(range(count)) and depth == (count - 1).bit_length()
