@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from flow.errors import ToolFailed, ToolMissing
 
@@ -27,6 +29,10 @@ _NO_STACK = re.compile(rb"wasm trap: call stack exhausted")
 _END_BYTES = 65536  # of a log, where a program says why it stopped; a trace may follow
 
 Tick = Callable[[float], None]  # called now and then with the seconds since a program's start
+T = TypeVar("T")
+
+# In a thread of `Aside`: set when nobody waits for its programs any more.
+_given_up: ContextVar[threading.Event | None] = ContextVar("_given_up", default=None)
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,10 @@ class Running:
         """
         try:
             look = pause = 0.001
+            given_up = _given_up.get()
             while not self.ended():
+                if given_up is not None and given_up.is_set():
+                    raise ToolFailed(f"{Path(self._argv[0]).name} was stopped")
                 time.sleep(pause)
                 pause = min(2 * pause, 0.05)  # short programs are not waited for longer than needed
                 if (now := time.monotonic() - self._since) >= look:
@@ -400,6 +409,39 @@ class Programs:
                 raise ToolFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
             self._running.append(Running(argv, process, log))
         return self._running[-1]
+
+
+class Aside:
+    """Work that runs programs, done in threads beside the block; its errors are raised when the
+    block ends. Where the block ends by an error of its own, the programs are stopped."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor()
+        self._given_up = threading.Event()
+        self._started: list[Future[Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                for started in self._started:
+                    started.result()
+        finally:
+            self._given_up.set()
+            self._threads.shutdown(cancel_futures=True)
+
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        """Have `work` done; what it gives is there for certain when the block is over."""
+
+        def started() -> T:
+            _given_up.set(self._given_up)
+            return work()
+
+        future = self._threads.submit(copy_context().run, started)
+        self._started.append(future)
+        return future
 
 
 def run(argv: Sequence[str], cwd: Path, log: Path, tick: Tick | None = None) -> ToolRun:

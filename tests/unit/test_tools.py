@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -143,3 +145,35 @@ def test_why_a_program_stopped(text: str, message: str, tmp_path: Path) -> None:
     path = program(tmp_path, "stops", text)
     with pytest.raises(ToolFailed, match=f"stops {message}"):
         tools.run([str(path)], tmp_path, tmp_path / "log")
+
+
+def test_work_aside_is_done_when_the_block_is(tmp_path: Path) -> None:
+    with tools.Aside() as aside:
+        slow = aside.start(lambda: tools.run(["sleep", "0.3"], tmp_path, tmp_path / "log"))
+        quick = aside.start(lambda: 3)
+        assert not slow.done()
+    assert slow.result().seconds >= 0.3 and quick.result() == 3
+
+
+def test_an_error_aside_is_raised_when_the_block_ends(tmp_path: Path) -> None:
+    with pytest.raises(ToolFailed, match="false failed"), tools.Aside() as aside:
+        aside.start(lambda: tools.run(["false"], tmp_path, tmp_path / "log"))
+
+
+def test_an_error_of_the_block_stops_the_programs_aside(tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
+
+    def interrupted() -> None:
+        with tools.Aside() as aside:
+            aside.start(lambda: tools.run(["sh", "-c", script], tmp_path, tmp_path / "log"))
+            while not (tmp_path / "pid").is_file():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - begun < 30
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
