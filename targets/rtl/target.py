@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +23,7 @@ from flow.options import require_range
 from flow.qtype import QType
 from flow.report.layers import groups
 from flow.target import LayerNote, Program, Simulation, Target
-from flow.tools import Tool
+from flow.tools import Aside, Tool
 from targets.rtl import gates, simulation, uart
 from targets.rtl.estimate import Work, estimate_metrics, require_room
 from targets.rtl.figures import hardware, of_layer, speed
@@ -122,9 +124,9 @@ class Rtl(Target):
         if self.part:  # before any tool runs
             with _named(made.adders()):
                 require_room(work, find_part(self.part))
-        self._write(made, ports, folder, program.note)
-        if self._serial is not None:
-            uart.write(folder, self._serial)
+        self._write(made, ports, folder)
+        if (serial := self._serial) is not None:
+            uart.write(folder, serial)
         adders = dict(made.adders())
         facts = {
             "latency": made.latency,
@@ -135,48 +137,56 @@ class Rtl(Target):
             "work": vars(work),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-        if not self.part:
-            return []
-        network = folder / "rtl" / "network.v"
-        others = frozenset(name for name in self._sources if name != network.name)
-        known = origins(made, _layer_of(graph), network, others)
-        said = self._implement(folder, adders, known, program.note)
-        if self.gates:
-            program.note("building the simulation of the gates")
-            home, part = folder / IMPLEMENTATION, find_part(self.part)
-            said.append(
-                gates.build(folder, home, part, ports, made.latency, self.simulator, self._serial)
-            )
-        return [text for text in said if text]
+        size = (folder / "rtl" / "network.v").stat().st_size
+        program.note(f"building the simulation of {size / 1e6:.1f} MB of Verilog")
+        with Aside() as aside:
+            aside.start(lambda: simulation.build(folder, ports, made.latency, self.simulator))
+            if serial is not None:
+                aside.start(lambda: uart.build(folder, serial))
+            if not self.part:
+                return []
+            network = folder / "rtl" / "network.v"
+            others = frozenset(name for name in self._sources if name != network.name)
+            known = origins(made, _layer_of(graph), network, others)
+            with _named(adders):
+                return self._implement(folder, made.latency, ports, known, program.note, aside)
 
     def _implement(
         self,
         folder: Path,
-        adders: Mapping[str, int],
+        latency: int,
+        ports: Ports,
         known: Origins,
         note: Callable[[str], None],
+        aside: Aside,
     ) -> list[str]:
-        """Synthesis, place and route in `folder`; gives warnings for the user."""
+        """Synthesis, place and route in `folder`, the gates' simulation aside; gives warnings for
+        the user."""
         home = folder / IMPLEMENTATION
         home.mkdir()
-        sources = tuple(folder / "rtl" / name for name in self._sources)
-        top = MODULE if self._serial is None else uart.MODULE
-        seeds = tuple(range(1, self.seeds + 1))
         part = find_part(self.part)
-        with _named(adders):
-            made = implement(
-                sources,
-                top,
-                part,
-                self.clock_mhz,
-                home,
-                seeds,
-                note,
-                self.bitstream,
-                origins=known,
-            )
+        said: list[Future[str]] = []
+
+        def synthesized() -> None:
+            if self.gates:
+                note("building the simulation of the gates")
+                build = partial(gates.build, folder, home, part, ports, latency)
+                said.append(aside.start(lambda: build(self.simulator, self._serial)))
+
+        made = implement(
+            tuple(folder / "rtl" / name for name in self._sources),
+            MODULE if self._serial is None else uart.MODULE,
+            part,
+            self.clock_mhz,
+            home,
+            tuple(range(1, self.seeds + 1)),
+            note,
+            self.bitstream,
+            origins=known,
+            synthesized=synthesized,
+        )
         missed = ["the clock that was asked for is MISSED: see fmax"] if made.clock_missed else []
-        return [*made.notes, *missed]
+        return [*made.notes, *missed, *(text for one in said if (text := one.result()))]
 
     def require_done(self, folder: Path) -> None:
         if self.part:
@@ -192,14 +202,8 @@ class Rtl(Target):
         wanted = names or (graph.output.name,)
         return netlist(graph, solver, trace(graph, solver), wanted, self.latency_cutoff)
 
-    def _write(
-        self,
-        made: Netlist,
-        ports: Ports,
-        folder: Path,
-        note: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """Write the hardware into `folder`, and build its simulation there."""
+    def _write(self, made: Netlist, ports: Ports, folder: Path) -> None:
+        """Write the hardware into `folder`."""
         timing = Timing.of(made.latency, ports)
         (folder / "rtl").mkdir()
         (folder / "rtl" / "network.v").write_text(emit(made, ports))
@@ -207,9 +211,6 @@ class Rtl(Target):
         (folder / "rtl" / "io.json").write_text(
             json.dumps(_described(ports, timing, self._serial), indent=2)
         )
-        size = (folder / "rtl" / "network.v").stat().st_size
-        note(f"building the simulation of {size / 1e6:.1f} MB of Verilog")
-        simulation.build(folder, ports, made.latency, self.simulator)
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
         ports, serial = Ports.of(graph), self._serial
@@ -225,8 +226,9 @@ class Rtl(Target):
         names = tuple(node.output.name for node in graph.nodes)
         ports = Ports.of(graph, names)
         with tempfile.TemporaryDirectory(prefix="bitwright-") as work:
-            self._write(self._network(graph, names), ports, Path(work))
-            program = simulation.built(Path(work))
+            made = self._network(graph, names)
+            self._write(made, ports, Path(work))
+            program = simulation.build(Path(work), ports, made.latency, self.simulator)
             (flat,), _ = simulation.simulate(program, ports, codes, (simulation.ALONE,))
         shapes = [graph.value(name).shape for name in names]
         parts = np.split(flat, np.cumsum([prod(shape) for shape in shapes])[:-1], axis=1)

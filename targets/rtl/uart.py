@@ -126,14 +126,18 @@ def line(program: Path, log: Path, faults: Sequence[str] = ()) -> Iterator[str]:
 
 
 def write(folder: Path, serial: Serial) -> None:
-    """The line's Verilog, the script for boards, and the simulation of the pins, into an artifact.
+    """The line's Verilog and the script for boards, into an artifact."""
+    (folder / "rtl" / "uart.v").write_text(serial.verilog())
+    script = resources.files("targets.rtl") / "uart_snippet.py"
+    (folder / "run_uart.py").write_text(script.read_text())
+
+
+def build(folder: Path, serial: Serial) -> None:
+    """The simulation of the pins, in an artifact that `write` wrote into.
 
     Raises:
         ToolMissing, ToolFailed: Verilator or g++ is not there, or fails.
     """
-    (folder / "rtl" / "uart.v").write_text(serial.verilog())
-    script = resources.files("targets.rtl") / "uart_snippet.py"
-    (folder / "run_uart.py").write_text(script.read_text())
     home = folder / FOLDER
     home.mkdir()
     serial.build(home, [f"../rtl/{name}" for name in ("uart.v", "stream.v", "network.v")])

@@ -153,11 +153,12 @@ def implement(
     bitstream: bool,
     pins: Path | None = None,
     origins: Origins | None = None,
+    synthesized: Callable[[], None] = lambda: None,
 ) -> Implementation:
     """Bring the Verilog module `top` onto the part; all files, logs too, go into the empty
     `folder`. A clock that is missed is told by `Implementation.clock_missed`, not raised. `pins`
     holds constraints (PCF, LPF); without it nextpnr chooses the pins. With `origins` it is told
-    what each part of the design takes.
+    what each part of the design takes. `synthesized` is called once the netlist is there and fits.
 
     Raises:
         UsageError: a bitstream for a part that is synthesized only, a clock or seeds out of range.
@@ -174,6 +175,7 @@ def implement(
     made = read_synthesized(folder)
     if too_much := excess(demand(made.found, part), made.ports, part):
         raise TooLarge(part, too_much)
+    synthesized()
     parts = None if origins is None else read_parts(folder / DESIGN, top, origins)
     kept: tuple[int, ...] = seeds if part.family.routed else ()
     if kept:
