@@ -389,6 +389,7 @@ def test_what_the_tools_are_called_with(tmp_path: Path, tools: Tools) -> None:
     ]
     assert nextpnr == [
         *("--hx8k", "--package", "ct256", "--freq", "48.5", "--seed", "1", "--timing-allow-fail"),
+        *("--placer", "static"),
         *("--json", "design.json", "--report", "route_1.json", "--asc", "route_1.layout"),
     ]
     assert pack == ["route_1.layout", "madd.bin"]
@@ -486,7 +487,7 @@ def test_multipliers_are_made_of_luts_where_dsps_are_too_few(
   *-nodsp*) cp '@DATA@/@PART@_stat.json' stat.json;;
   *) cp '{tmp_path}/many.json' stat.json;;
 esac
-echo > design.json
+echo '{{"modules": {{}}}}' > design.json
 """
     tools.put(YOSYS, work)
     made, said = run(tmp_path / "out", "lfe5u-25f", bitstream=False)

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from flow.importer import import_qonnx
 from flow.onnx_file import read
 from flow.packages import version as distribution
 from flow.plan import Events, Request
-from flow.report.vendor.synthesis import Resource
+from flow.report.vendor.synthesis import Count, Resource
 from flow.report.vendor.yosys import read_json_stat
 from flow.tools import YOSYS, require, version
 from targets.rtl import gates
@@ -30,6 +31,7 @@ from targets.rtl.implement.implement import Implementation, implement
 from targets.rtl.implement.netlist import Netlist, netlist
 from targets.rtl.implement.origins import read_parts
 from targets.rtl.implement.parts import Part, find_part
+from targets.rtl.implement.routing import read_routed, route
 from targets.rtl.implement.synthesis import DESIGN, NETLIST, read_synthesized, synthesize
 from targets.rtl.lower import trace
 from targets.rtl.netlist import netlist as rtl_netlist
@@ -259,3 +261,50 @@ def test_adders_are_proven_to_be_yosys_own_sums(right: bool, tmp_path: Path) -> 
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode == 0) == right, done.stderr
     assert right or "proof did fail" in done.stdout + done.stderr
+
+
+def sums(count: int) -> str:
+    """Verilog of sums, differences and comparisons of many widths, signed and not."""
+    rng, ports, body = np.random.default_rng(0), [], []
+    for number in range(count):
+        a, b = (int(bits) for bits in rng.integers(1, 13, 2))
+        wide = int(rng.integers(1, max(a, b) + 3))
+        sign = "signed " if number % 2 else ""
+        operator = ("+", "-", "<")[number % 3]
+        ports += [f"input {sign}[{a - 1}:0] a{number}", f"input {sign}[{b - 1}:0] b{number}"]
+        ports += [f"output {sign}[{wide - 1}:0] y{number}"]
+        body += [f"  assign y{number} = a{number} {operator} b{number};"]
+    head = ",\n  ".join(ports)
+    return "\n".join([f"module sums(\n  {head}\n);", *body, "endmodule\n"])
+
+
+def test_an_ecp5_s_sums_are_proven(tmp_path: Path) -> None:
+    """By Yosys' solver, for all inputs."""
+    (tmp_path / "wanted.v").write_text(sums(40).replace("module sums", "module wanted"))
+    found = synthesized_sums(tmp_path, 40)
+    assert found[Resource.CARRY].used > 50
+    script = (
+        "read_verilog wanted.v; read_verilog made/netlist.v; "
+        "read_verilog -overwrite +/ecp5/cells_sim.v; hierarchy; proc; flatten wanted sums; "
+        "miter -equiv -flatten wanted sums both; sat -verify -prove trigger 0 both"
+    )
+    done = subprocess.run(
+        [require(YOSYS), "-q", "-p", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_nextpnr_adds_nothing_to_an_ecp5_s_sums(tmp_path: Path) -> None:
+    found = synthesized_sums(tmp_path, 8)
+    luts = found[Resource.LUT].used + 2 * found[Resource.CARRY].used
+    route(find_part("lfe5u-25f"), 12, tmp_path / "made", (1,), None, print)
+    placed = read_routed(tmp_path / "made", 1).found.resources[Resource.LUT].used
+    assert luts <= placed <= luts + 2  # constants may need one each
+
+
+def synthesized_sums(folder: Path, count: int) -> Mapping[Resource, Count]:
+    """What they take, in `folder`/made."""
+    (folder / "sums.v").write_text(sums(count))
+    (folder / "made").mkdir()
+    synthesize([folder / "sums.v"], "sums", find_part("lfe5u-25f"), folder / "made", print)
+    return read_synthesized(folder / "made").found.resources

@@ -14,6 +14,7 @@ from flow.report.vendor.reading import json_number, read_json, read_text
 from flow.report.vendor.synthesis import Resource, Synthesis
 from flow.report.vendor.yosys import read_json_stat
 from flow.tools import YOSYS
+from targets.rtl.implement.chains import open_ends
 from targets.rtl.implement.parts import Family, Part
 from targets.rtl.implement.programs import Job, Used, run_tool
 
@@ -21,6 +22,7 @@ STATISTICS = "stat.json"
 NETLIST = "netlist.v"  # of the family's cells, to be simulated
 DESIGN = "design.json"  # the same for nextpnr, with the lines of Verilog that cells are from
 _ADDERS = "adders.v"  # how sums become adders, for Yosys
+_CHAINS = "ecp5_chains.v"  # and those an ECP5's carries
 _LOG = "synthesis.log"
 
 
@@ -59,8 +61,9 @@ def synthesize(
             f"write_verilog -noattr {NETLIST}",
         ]
     )
-    text = (resources.files("targets.rtl.implement") / _ADDERS).read_text()
-    (folder / _ADDERS).write_text(text)
+    for name in (_ADDERS, _CHAINS):
+        text = (resources.files("targets.rtl.implement") / name).read_text()
+        (folder / name).write_text(text)
     # Yosys in the wheel has a /tmp of its own: only what lies below the folder, or is named from
     # there, is seen.
     files = [os.path.relpath(source.resolve(), folder.resolve()) for source in sources]
@@ -69,6 +72,8 @@ def synthesize(
     used = run_tool(YOSYS, job, folder, note)
     if not (folder / STATISTICS).is_file():
         raise ToolFailed(f"yosys ended without an error, but wrote no {STATISTICS}")
+    if part.family is Family.ECP5:
+        open_ends(folder / DESIGN)
     return used
 
 
@@ -94,15 +99,17 @@ def _script(top: str, part: Part, multipliers: bool) -> str:
         return _with_adders(f"synth_ice40 -top {top} -device {device}{dsp} -json {DESIGN}")
     no_dsp = "" if multipliers else " -nodsp"
     if part.family is Family.ECP5:
-        return _with_adders(f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}")
+        made = f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}"
+        return _with_adders(made, f"map_gates; techmap -map {_CHAINS}; {made} -run map_gates:")
     # Without pads: the design is a part of another one, and is routed elsewhere.
     family = part.family.value
     made = f"synth_xilinx -top {top} -family {family} -flatten -noiopad{no_dsp}"
     return f"{made}; select {top}; write_json -selected {DESIGN}; select -clear"
 
 
-def _with_adders(synthesis: str) -> str:
-    """The family's script, with every sum an adder before Yosys makes carry-save adders of them."""
+def _with_adders(synthesis: str, rest: str = "") -> str:
+    """The family's script, with every sum an adder before Yosys makes carry-save adders of them;
+    `rest` is from where it goes on otherwise."""
     first = "proc; flatten; opt -nodffe -nosdff; wreduce; opt_clean"
     adders = f"{first}; techmap -map {_ADDERS}"
-    return f"{synthesis} -run begin:coarse; {adders}; {synthesis} -run coarse:"
+    return f"{synthesis} -run begin:coarse; {adders}; {synthesis} -run coarse:{rest}"
