@@ -1,8 +1,8 @@
 """da4ml's own Verilog of an integer graph, as a user of da4ml would write it, and nothing of ours.
 
 Requantizations are what da4ml has for them: times the multiplier, plus the offset, times a power of
-two, `quantize` with saturation; numbers are those of the proven form that floors, so that the
-rounding is the same. Run by `tests.bench.rtl` in a process of its own, as da4ml compiles itself
+two, `quantize` with saturation; numbers are those of the proven form, so that the rounding is the
+same. Run by `tests.bench.rtl` in a process of its own, as da4ml compiles itself
 there: `python -m tests.bench.rtl_plain graph.json vectors.npz folder cutoff`.
 """
 
@@ -55,16 +55,23 @@ def _apply(graph: Graph, node: Node, x: Any, array: Any) -> Any:
     signed = int(op.low < 0)
     bits = max(int(op.high).bit_length(), int(-op.low - 1).bit_length() if signed else 0)
     for channel, (step, rule) in enumerate(zip(steps, rules, strict=True)):
-        exact = exact_form(rule)
-        floors = exact is not None and exact.rounding is Rounding.FLOOR
-        form = exact if floors else fit(step, rule.scale)
+        form = exact_form(rule) or fit(step, rule.scale)
         if form is None or not form.proven(step):
-            raise SystemExit(f"{node.name}: no form that floors")
+            raise SystemExit(f"{node.name}: no form of it can be written")
         for place in product(*(range(n) for n in x.shape[1:])):
             value = x._vars[(channel, *place)] * form.multiplier + form.offset
+            if form.rounding is Rounding.HALF_EVEN and form.shift:
+                value = _half_even(value, form.shift)
             value = (value * 2.0**-form.shift).quantize(signed, bits, 0, "SAT", "TRN")
             out[(channel, *place)] = value.max_of(op.low).min_of(op.high)
     return array(out)
+
+
+def _half_even(value: Any, shift: int) -> Any:
+    """What is floored afterwards: da4ml has no such rounding, so the bit that makes a result odd is
+    added below it, with all but one half."""
+    odd = (value * 2.0**-shift).quantize(0, 1, 0, "WRAP", "TRN")
+    return value + odd + float(2 ** (shift - 1) - 1)
 
 
 def _convolved(op: Conv, x: Any, array: Any) -> Any:
