@@ -23,7 +23,7 @@ from flow.host_snippet import Host
 from flow.interp import Interpreter
 from flow.metric import Kind, Metric, share_interval
 from flow.ops import IntArray
-from flow.plan import Events, Plan, Request, make_target
+from flow.plan import Events, Plan, Request, Source, make_target, source_digest
 from flow.qat.result import Reference, TrainResult
 from flow.report.layers import layers_of
 from flow.report.pages import write_pages
@@ -31,7 +31,7 @@ from flow.report.result import Report
 from flow.report.run import read_run
 from flow.report.vendor.folder import read_folder
 from flow.roc import NAME, Roc
-from flow.target import Program, Simulation, Target, Trial
+from flow.target import Other, Program, Simulation, Target, Trial
 from flow.user_data import Labelled, read_array, read_labelled
 from flow.vectors import make_vectors
 from flow.verify import agreement, first_difference
@@ -73,7 +73,9 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
     events.note(f"running {len(codes)} samples through the interpreter and the simulation")
     expected = Interpreter(graph).run(codes)
     found = _proven(graph, plan.target, plan.folder, codes, expected)
-    spread = plan.target.spread(graph, plan.folder, _trial(plan, codes, labelled))
+    spread = plan.target.spread(
+        graph, plan.folder, _trial(plan, codes, labelled, _others(plan, labelled))
+    )
     trained = {k: m for k, m in compiled.scores.items() if k in ("float", "quantized")}
     outputs = {"integer": expected, "simulation": found}
     scores = {
@@ -97,20 +99,32 @@ def check_model(request: Request, data: Path | None, events: Events) -> Report:
     )
 
 
-def _trial(plan: Plan, codes: IntArray, truth: Labelled) -> Trial:
+def _others(plan: Plan, truth: Labelled) -> tuple[Other, ...]:
+    """The networks that the plan's is to be compared with, on the same samples."""
+    found = []
+    for name, about, source in plan.others:
+        trial = _trial(source, source.host.quantize(truth.x), truth)
+        found.append(Other(name, about, source.imported.graph, trial, source.samples))
+    return tuple(found)
+
+
+def _trial(
+    source: Source, codes: IntArray, truth: Labelled, others: tuple[Other, ...] = ()
+) -> Trial:
     """The samples, for hardware that is not the same in every piece."""
-    host = plan.host
+    host = source.host
 
     def right(outputs: IntArray, samples: IntArray) -> NDArray[np.bool_]:
         answers = host.scores(outputs).reshape(len(outputs), -1).argmax(axis=1)
         found: NDArray[np.bool_] = answers == truth.y[samples]
         return found
 
-    hashed = hashlib.sha256(f"{plan.file.sha256} {plan.inputs['source']}".encode())
+    hashed = hashlib.sha256(f"{source.file.sha256} {source_digest()}".encode())
     for array in (codes, truth.y):
         hashed.update(np.ascontiguousarray(array).data)
-    state = plan.request.runs / "chips" / f"{plan.name}-{hashed.hexdigest()[:16]}"
-    return Trial(codes, None if host.reconstructs else right, state, plan.events.note)
+    state = source.request.runs / "chips" / f"{source.name}-{hashed.hexdigest()[:16]}"
+    rated = None if host.reconstructs else right
+    return Trial(codes, rated, state, source.events.note, others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from flow.qat.data import CLASSES, Split, load
 from flow.qat.once import trained
 from flow.qat.recipe import Recipe
 from flow.qat.result import Progress, Reference, TrainResult
+from flow.qat.tuning import Tuning, digest_of
 from flow.qtype import QType
 from flow.target import Matrix, Target
 from models import MODELS
@@ -62,13 +63,20 @@ class Request:
 class Source:
     """The model of a request. Names and options are checked at once, the rest when asked for."""
 
-    def __init__(self, request: Request, events: Events, target: Target | None = None):
-        """Options that are not the model's are left for the target, if there is one.
+    def __init__(
+        self,
+        request: Request,
+        events: Events,
+        target: Target | None = None,
+        tuning: Tuning | None = None,
+    ):
+        """Options that are not the model's are left for the target, if there is one. `tuning`
+        follows the model's training.
 
         Raises:
             UsageError: an unknown name, an unknown option, or a wrong value.
         """
-        self.request, self.events = request, events
+        self.request, self.events, self.tuning = request, events, tuning
         options = dict(request.options)
         self.recipe: Recipe | None = None
         self._given: Path | None = None
@@ -95,14 +103,21 @@ class Source:
         """The training's result, trained now if need be; None for a model that came as a file."""
         if self.recipe is None:
             return None
-        folder = self.request.runs / "models" / f"{self.name}-{self.recipe.digest()[:8]}"
+        split = self._given_split(self.recipe)
+        plain = self._train(self.recipe, split, None)
+        if self.tuning is None:
+            return plain
+        return self._train(self.recipe, split, replace(self.tuning, start=plain.folder))
+
+    def _train(self, recipe: Recipe, split: Split | None, tuning: Tuning | None) -> TrainResult:
         return trained(
-            self.recipe,
-            folder,
+            recipe,
+            self.request.runs / "models" / f"{self.name}-{digest_of(recipe, tuning)[:8]}",
             self.request.runs / "twins",
             self.events.training,
             self.events.note,
-            self._given_split(self.recipe),
+            split,
+            tuning,
         )
 
     def _given_split(self, recipe: Recipe) -> Split | None:
@@ -181,6 +196,25 @@ class Plan(Source):
         self.target = target.with_options(self.left)
         if self.recipe is not None:
             self.target.check_matrices(_matrices(self.recipe))
+        if (noise := self.target.training_noise()) is not None:
+            _require_tunable(request.model, self.recipe)
+            self.tuning = Tuning(noise)
+
+    @cached_property
+    def others(self) -> tuple[tuple[str, str, Source], ...]:
+        """What a network that was trained through noise is to be compared with: each one's name,
+        how it was made, and its source."""
+        if self.tuning is None:
+            return ()
+        ways = (
+            ("before", "before it was trained on", None),
+            ("control", "trained on as long without noise", Tuning(None)),
+        )
+        target = make_target(self.request.target)
+        return tuple(
+            (name, about, Source(self.request, self.events, target, tuning))
+            for name, about, tuning in ways
+        )
 
     def require_tools(self) -> None:
         """Raises ToolMissing before any work where a program or package is not there."""
@@ -234,6 +268,23 @@ class Plan(Source):
                     f"choose an empty or new folder"
                 )
         return named
+
+
+def _require_tunable(model: str, recipe: Recipe | None) -> None:
+    """Raises UsageError where there is no training to go on with, or none that chips are rated
+    after."""
+    if recipe is None:
+        raise UsageError(
+            f"option noise_aware: {model} is trained already, and its file does not tell how; "
+            f"leave it out, or give a model by its name"
+        )
+    if recipe.untrained:
+        raise UsageError("option noise_aware: untrained=true trains nothing; leave one of them out")
+    if recipe.reconstructs:
+        raise UsageError(
+            f"option noise_aware: chips are rated by accuracy, which {recipe.name} has none of; "
+            f"leave it out"
+        )
 
 
 def read_input_type(text: str) -> Quantizer:

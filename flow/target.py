@@ -74,12 +74,40 @@ class Trial:
     """Labelled samples for hardware that is not the same in every piece: input codes (n, *input
     shape). `right(outputs, samples)` tells which output codes (m, *output shape), of the samples
     with these numbers (m,), are right; None where answers are not right or wrong. What took long
-    may be kept in the folder `state`, which is of this network and these samples."""
+    may be kept in the folder `state`, which is of this network and these samples. `others` are to
+    be compared with, on the same pieces."""
 
     codes: IntArray
     right: Callable[[IntArray, IntArray], NDArray[np.bool_]] | None
     state: Path
     note: Callable[[str], None] = lambda _: None
+    others: tuple[Other, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Other:
+    """Another network for the same task: `about` says how it was made, `trial` has the same samples
+    in its codes, and `samples` are as in `Program`."""
+
+    name: str
+    about: str
+    graph: Graph
+    trial: Trial
+    samples: Callable[[], IntArray | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """What hardware of which no piece is like another makes of weights, for training through it.
+
+    `draw(layer, weights, seed, number)` gives the integer weights (groups, outputs, inputs) of a
+    layer as one piece has them, float64 in the same steps: of the same arguments the same numbers,
+    of another seed or number another piece, and none that a `Trial` is of. `identity` names all
+    that decides them.
+    """
+
+    identity: str
+    draw: Callable[[str, IntArray, int, int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -168,6 +196,14 @@ class Target(ABC):
         """What the artifact in `folder` answers on hardware of which no piece is like another; with
         nothing in it where all pieces are alike, and as they were proven."""
         return Spread()
+
+    def training_noise(self) -> Noise | None:
+        """The noise that the network is to be trained through; None where that was not asked for.
+
+        Raises:
+            UsageError: one of the user's files is not there or not right.
+        """
+        return None
 
     def require_done(self, folder: Path) -> None:  # noqa: B027
         """Raises DoesNotFit where the artifact in `folder`, which stays there, falls short of what

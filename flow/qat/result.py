@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flow.artifact import replace_bytes
 from flow.qat.recipe import Recipe
+from flow.qat.tuning import Tuning, digest_of
 from flow.roc import Roc
 
 TRAINING = "training.json"
@@ -33,10 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 class Phase(Enum):
-    """The two parts of a training."""
+    """The parts of a training; most have the first two."""
 
     FLOAT = "float"
     QUANTIZED = "quantized"
+    TUNED = "tuned"
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,11 @@ class TrainResult:
 
     `float_accuracy` is the float twin's, `accuracy` that of the reference outputs; both are None
     for a network that was only initialised, or has no classes: of such a one `float_roc` is the
-    float twin's area under the ROC curve. `best_epoch` is the epoch of the quantized phase whose
-    weights were kept, 0 for the initial ones. `seconds` is the time spent training, over all
-    interrupted runs, the float twin's included where it was there already. `data` is the sha256 of
-    the samples and labels. `twin_errors` are over the first `twin_samples` test samples; none for a
-    training that was made before they were measured.
+    float twin's area under the ROC curve. `digest` is of the recipe and its tuning. `best_epoch` is
+    the epoch of the last phase whose weights were kept, 0 for the initial ones. `seconds` is the
+    time spent training, over all interrupted runs, the float twin's included where it was there
+    already. `data` is the sha256 of the samples and labels. `twin_errors` are over the first
+    `twin_samples` test samples; none for a training that was made before they were measured.
     """
 
     folder: Path
@@ -154,9 +156,11 @@ class Reference:
             return cls(arrays["x"], arrays["y"], *marks)
 
 
-def finished(recipe: Recipe, folder: Path, data: str | None = None) -> TrainResult | None:
-    """The result of this very recipe when `folder` holds it complete and unchanged, else None.
-    With `data`, also None unless it was trained on the data with this sha256.
+def finished(
+    recipe: Recipe, folder: Path, data: str | None = None, tuning: Tuning | None = None
+) -> TrainResult | None:
+    """The result of this very recipe, tuned as said, when `folder` holds it complete and unchanged,
+    else None. With `data`, also None unless it was trained on the data with this sha256.
 
     A damaged or altered folder is logged as a warning; it is not an error, as training again
     repairs it.
@@ -166,7 +170,7 @@ def finished(recipe: Recipe, folder: Path, data: str | None = None) -> TrainResu
         return None
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        if (fields["digest"], fields["method"]) != (recipe.digest(), METHOD):
+        if (fields["digest"], fields["method"]) != (digest_of(recipe, tuning), METHOD):
             return None
         if data is not None and fields["data"] != data:
             _log.warning("%s was trained on other data: training again", folder)

@@ -1,4 +1,5 @@
-"""Train a recipe: the float twin first, then the quantized network that starts from it.
+"""Train a recipe: the float twin first, then the quantized network that starts from it, then,
+where that is asked for, this one again, through noise.
 
 A run that is killed continues from its last epoch and ends with the same bits; a finished folder is
 returned as it is.
@@ -12,7 +13,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,7 @@ from flow.qat.export import CHUNK, export
 from flow.qat.formats import Format
 from flow.qat.modules import Standardize, plain
 from flow.qat.network import Network, float_network, frozen, quantized_network
+from flow.qat.noise import noisy
 from flow.qat.quantizers import quietly
 from flow.qat.recipe import INPUT, Recipe
 from flow.qat.result import (
@@ -49,6 +51,7 @@ from flow.qat.result import (
     finished,
     write_result,
 )
+from flow.qat.tuning import Tuning, digest_of
 from flow.qat.twin import SAMPLES, twin_errors
 from flow.roc import Roc
 
@@ -68,6 +71,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     split: Split | None = None,
     twins: Path | None = None,
+    tuning: Tuning | None = None,
 ) -> TrainResult:
     """Train, or continue, or return what `folder` already holds for this very recipe.
 
@@ -80,13 +84,14 @@ def train(
         progress: called after every epoch.
         twins: a folder where float twins are kept, for all recipes that differ in their
             quantization alone; whether one was there changes no bit of the result.
+        tuning: what comes after the quantized phase, if something does.
 
     Raises:
         UsageError: the recipe's data set or layers do not fit.
         FlowError: the loss or a weight is no longer a number; the last good checkpoint stays.
         OSError: the folder cannot be written.
     """
-    done = finished(recipe, folder, None if split is None else split.digest())
+    done = finished(recipe, folder, None if split is None else split.digest(), tuning)
     if done is not None:
         return done
     if recipe.untrained:
@@ -97,7 +102,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINING).unlink(missing_ok=True)
     with _reproducible(recipe.seed):
-        return _Run(recipe, folder, task, progress, twins).finish()
+        return _Run(recipe, folder, task, progress, twins, tuning).finish()
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def _reproducible(seed: int) -> Iterator[None]:
 
 
 class _Run:
-    """One call of `train`: the state that its two phases share."""
+    """One call of `train`: the state that its phases share."""
 
     def __init__(
         self,
@@ -184,8 +189,10 @@ class _Run:
         task: _Task,
         progress: Report | None,
         twins: Path | None,
+        tuning: Tuning | None,
     ) -> None:
         self.recipe = recipe
+        self.tuning = tuning
         self.folder = folder
         self.task = task
         self.progress = progress
@@ -194,18 +201,20 @@ class _Run:
         self.twin = float_network(recipe, standardize)
         self.history: tuple[Epoch, ...] = ()
         self.data = task.split.digest()
-        self.identity = f"{recipe.digest()} {self.data}"
+        self.identity = f"{digest_of(recipe, tuning)} {self.data}"
         self.twin_identity = f"{recipe.twin_digest()} {self.data}"
         self.twin_folder: Path | None = None
         if twins is not None:
             name = hashlib.sha256(self.twin_identity.encode()).hexdigest()[:12]
             self.twin_folder = twins / name
-        self.resumed = checkpoints.load(self.identity, folder) or self._known_twin()
+        self.resumed = (
+            checkpoints.load(self.identity, folder) or self._known_start() or self._known_twin()
+        )
         self.spent = self.resumed.seconds if self.resumed else 0.0
         self.started = time.monotonic()
 
     def finish(self) -> TrainResult:
-        """Both phases, the export, and the record of it all."""
+        """All phases, the export, and the record of it all."""
         recipe = self.recipe
         best_epoch = 0
         if recipe.untrained:
@@ -218,7 +227,7 @@ class _Run:
         result = TrainResult(
             folder=self.folder,
             recipe=recipe.name,
-            digest=recipe.digest(),
+            digest=digest_of(recipe, self.tuning),
             data=self.data,
             seed=recipe.seed,
             float_accuracy=self._evaluate(self.twin, self.task.test)[1] if labelled else None,
@@ -246,9 +255,19 @@ class _Run:
         self.twin.load_state_dict(twin_weights)
         self.twin.eval()
         network = quantized_network(self.recipe, self.twin, self.task.fit[0])
-        best = self._phase(Phase.QUANTIZED, network, twin_weights)
-        network.load_state_dict(best.weights)
+        tuned = resumed is not None and resumed.phase is Phase.TUNED
+        phases = [] if tuned else [Phase.QUANTIZED]
+        phases += [] if self.tuning is None else [Phase.TUNED]
+        for phase in phases:
+            best = self._phase(phase, network, twin_weights)
+            network.load_state_dict(best.weights)
         return network.eval(), best.epoch
+
+    def _known_start(self) -> Checkpoint | None:
+        """The end of the training without tuning, where that is known."""
+        if self.tuning is None or self.tuning.start is None:
+            return None
+        return checkpoints.load(f"{self.recipe.digest()} {self.data}", self.tuning.start)
 
     def _known_twin(self) -> Checkpoint | None:
         """The end of the float phase, where another training had the same one."""
@@ -311,9 +330,11 @@ class _Run:
                 _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
                 weights = {name: value.clone() for name, value in network.state_dict().items()}
                 _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
-                # While bit widths still fall, merit alone would keep the dearest network.
+                # While bit widths still fall, merit alone would keep the dearest network; without
+                # noise it is not what tuning is for.
                 merit = -validation_loss if accuracy is None else accuracy
-                best = Best(epoch, merit, weights).or_better(None if moving else best)
+                newest = moving or phase is Phase.TUNED
+                best = Best(epoch, merit, weights).or_better(None if newest else best)
                 self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
                 state = Checkpoint(
                     phase=phase,
@@ -336,6 +357,8 @@ class _Run:
                     left = pace * (epochs - epoch)
                     if phase is Phase.FLOAT:
                         left += pace * QUANTIZED_COST * self.recipe.epochs
+                    if phase is Phase.QUANTIZED and self.tuning is not None:
+                        left += pace * self.recipe.epochs
                     self.progress(
                         Progress(phase, epoch, epochs, loss, validation_loss, accuracy, left)
                     )
@@ -358,9 +381,10 @@ class _Run:
             change = displaced if self.task.split.sound else distorted
             x = change(x, shape, self.recipe.augment, self.shuffle)
         total = 0.0
-        order = torch.randperm(len(x), generator=self.shuffle)
-        for step, rows in enumerate(self._batches(order), start=1):
-            loss = self._loss(phase, network, x[rows], y[rows])
+        batches = self._batches(torch.randperm(len(x), generator=self.shuffle))
+        for step, rows in enumerate(batches, start=1):
+            with self._noise(phase, network, epoch * len(batches) + step):
+                loss = self._loss(phase, network, x[rows], y[rows])
             _require_finite(phase, f"step {step} of epoch {epoch}", loss.item())
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -416,6 +440,12 @@ class _Run:
     def _batches(self, order: Tensor) -> list[Tensor]:
         # BatchNorm cannot learn from one sample; shuffling leaves out another one each time.
         return [rows for rows in torch.split(order, self.recipe.batch_size) if len(rows) > 1]
+
+    def _noise(self, phase: Phase, network: Network, number: int) -> AbstractContextManager[None]:
+        """The network on that piece of hardware, in tuning with noise."""
+        if phase is not Phase.TUNED or self.tuning is None or self.tuning.noise is None:
+            return nullcontext()
+        return noisy(network, self.tuning.noise, self.recipe.seed, number)
 
     def _evaluate(
         self, network: Network, samples: tuple[Tensor, Tensor]

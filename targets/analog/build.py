@@ -89,6 +89,21 @@ def equip(
     return tuple(_equipped(number, layer, device, reach) for number, layer in layers.items())
 
 
+def laid_out(
+    graph: Graph,
+    arrays: Arrays,
+    digital: Collection[str],
+    device: Device,
+    samples: Callable[[], IntArray | None],
+) -> tuple[tuple[Layer, ...], dict[str, float]]:
+    """The graph's layers with the device's converters, and the readings' reach where ranges are
+    calibrated with `samples`. There must be no `offences`."""
+    layers = map_graph(graph, arrays, digital)
+    codes = samples() if calibrated(device) else None
+    reach = {} if codes is None else reaches(graph, equip(layers, device, {}), codes)
+    return equip(layers, device, reach), reach
+
+
 def _equipped(number: int, layer: Mapped, device: Device, reach: Mapping[str, float]) -> Layer:
     drive = Drive.of(layer, device.dac)
     seen = reach.get(layer.name)

@@ -40,6 +40,23 @@ def yield_interval(good: int, chips: int, coverage: float = COVERAGE) -> Interva
     return Interval(low, high, coverage)
 
 
+def paired_interval(wins: int, losses: int, pairs: int, coverage: float = COVERAGE) -> Interval:
+    """Of the difference of two shares of the same pairs, of which `wins` have the property on the
+    first side only, and `losses` on the second only; never of no width.
+
+    Source: D. G. Bonett, R. M. Price, "Adjusted Wald confidence interval for a difference of
+    binomial proportions based on paired data", Journal of Educational and Behavioral Statistics 37
+    (2012).
+    """
+    from scipy.special import ndtri
+
+    first, second = (wins + 1) / (pairs + 2), (losses + 1) / (pairs + 2)
+    error = ((first + second - (first - second) ** 2) / (pairs + 2)) ** 0.5
+    half = float(ndtri(0.5 + coverage / 2)) * error
+    middle = first - second
+    return Interval(max(-1.0, middle - half), min(1.0, middle + half), coverage)
+
+
 def two_way_interval(hits: BoolArray, seed: int, coverage: float = COVERAGE) -> Interval:
     """Of the mean of `hits` (chips, samples), where both chips and samples are drawn: percentiles
     over means of rows and columns drawn with replacement, each independently, which errs on the

@@ -11,11 +11,12 @@ from flow.errors import Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Metric
 from flow.options import require_range, unknown_name
-from flow.target import LayerNote, Matrix, Program, Simulation, Spread, Target, Trial
+from flow.target import LayerNote, Matrix, Noise, Program, Simulation, Spread, Target, Trial
 from flow.tools import Tool
 from targets.analog import figures
-from targets.analog.build import calibrated, equip, map_graph, offences, products, reaches
-from targets.analog.chips import Question, ask
+from targets.analog.build import equip, laid_out, map_graph, offences, products
+from targets.analog.chips import Question, ask, hits_of
+from targets.analog.compare import compared
 from targets.analog.device import Device, Kind, device_text, is_file, read_device
 from targets.analog.draws import MAX_SEED
 from targets.analog.engine import Layer
@@ -25,6 +26,7 @@ from targets.analog.montecarlo import Wanted
 from targets.analog.programmed import Compensation, Condition
 from targets.analog.simulation import AnalogSimulation
 from targets.analog.study import Bench, Study, answer, check
+from targets.analog.training import require_noise, training_noise
 from targets.analog.wires import LARGEST
 
 
@@ -43,6 +45,10 @@ class Analog(Target):
     with an accuracy of `floor` is good. They are `time_s` seconds old, with `noise` times the
     device's standard deviations, and `compensation` of drift. `study` asks more of them; `enough`
     is the share of chips that must be good.
+
+    With `noise_aware` the network is trained on, for as many epochs as its quantized phase has,
+    with weights as other chips of that age and noise have them; a check compares it with the
+    network before, and with one that was trained on without noise, on the same chips.
     """
 
     name: ClassVar[str] = "analog"
@@ -64,6 +70,7 @@ class Analog(Target):
     compensation: Compensation = Compensation.GLOBAL
     study: Study = Study.NONE
     enough: float = 0.9
+    noise_aware: bool = False
 
     def __post_init__(self) -> None:
         require_range("rows", self.rows, 0, 1 << 16)
@@ -112,6 +119,8 @@ class Analog(Target):
                 f"option time_s is of devices that drift; device {self.device} does not, leave it "
                 f"out"
             )
+        if self.noise_aware:
+            require_noise(self.device, device, self._condition)
         size = self._arrays(device)
         if device.wire is not None and max(size.rows, size.columns) > LARGEST:
             raise UsageError(
@@ -126,6 +135,16 @@ class Analog(Target):
     @property
     def _digital(self) -> tuple[str, ...]:
         return tuple(name for name in self.digital_layers.split(",") if name)
+
+    @property
+    def _condition(self) -> Condition:
+        return Condition(self.time_s, self.noise, self.compensation)
+
+    def training_noise(self) -> Noise | None:
+        if not self.noise_aware:
+            return None
+        device = self._device(device_text(self.device))
+        return training_noise(device, self._arrays(device), self._condition, self._digital)
 
     def _device(self, text: str) -> Device:
         """What a TOML text describes, with the options in it."""
@@ -170,11 +189,8 @@ class Analog(Target):
     def emit(self, program: Program, folder: Path) -> list[str]:
         text = device_text(self.device)
         device, graph = self._device(text), program.graph
-        mapped = map_graph(graph, self._arrays(device), self._digital)
-        layers = equip(mapped, device, {})
-        samples = program.samples() if calibrated(device) else None
-        reach = {} if samples is None else reaches(graph, layers, samples)
-        layers = equip(mapped, device, reach)
+        arrays = self._arrays(device)
+        layers, reach = laid_out(graph, arrays, self._digital, device, program.samples)
         write_files(folder, text, device, layers, reach)
         return figures.warnings(graph, layers, device, reach)
 
@@ -183,10 +199,15 @@ class Analog(Target):
 
     def spread(self, graph: Graph, folder: Path, trial: Trial) -> Spread:
         device, layers = self._layers(graph, folder)
-        condition = Condition(self.time_s, self.noise, self.compensation)
         wanted = Wanted(self.chips, self.halfwidth)
-        question = Question(wanted, condition, self.chip_seed, self.floor)
+        question = Question(wanted, self._condition, self.chip_seed, self.floor)
         told = ask(graph, layers, device, self.device, question, trial)
+        for other in trial.others:
+            arrays = self._arrays(device)
+            theirs, _ = laid_out(other.graph, arrays, self._digital, device, other.samples)
+            hits = hits_of(other.graph, theirs, device, question, other.trial)
+            mine = hits_of(graph, layers, device, question, trial)
+            told = compared(told, mine, hits, other, self.floor)
         if self.study is Study.NONE or trial.right is None:
             return told
         reach = read_reach(folder)

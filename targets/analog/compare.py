@@ -1,0 +1,77 @@
+"""Two networks on the same chips: how much better one is, pair by pair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flow.metric import Kind, Metric
+from flow.target import Other, Spread
+from targets.analog.intervals import (
+    BoolArray,
+    difference_interval,
+    mean_interval,
+    paired_interval,
+    yield_interval,
+)
+
+
+def compared(
+    told: Spread, mine: BoolArray, theirs: BoolArray, other: Other, floor: float
+) -> Spread:
+    """What is told of chips (chips, samples), with another network's on the same ones beside it;
+    where one of them has more, those are left out. `floor` is the accuracy of good chips, or 0."""
+    count = min(len(mine), len(theirs))
+    after, before = (hits[:count].mean(axis=1) for hits in (mine, theirs))
+    accuracy = Metric(
+        f"accuracy chips {other.name}",
+        float(before.mean()),
+        "1",
+        Kind.ESTIMATED,
+        f"{other.about}; the same {count:,} chips, t interval over them",
+        mean_interval(before),
+    )
+    gained = f"gained on {other.name}"
+    paired = f"paired over the same {count:,} chips"
+    found = [
+        Metric(
+            f"accuracy {gained}",
+            float((after - before).mean()),
+            "1",
+            Kind.ESTIMATED,
+            f"{paired}; t interval",
+            difference_interval(after - before),
+        )
+    ]
+    notes = list(told.warnings)
+    if floor:
+        well, badly = after >= floor, before >= floor
+        wins, losses = int((well & ~badly).sum()), int((badly & ~well).sum())
+        good = int(badly.sum())
+        source = f"{good} of {count} chips with an accuracy of at least {floor:g}"
+        interval = paired_interval(wins, losses, count)
+        found += [
+            Metric(
+                f"yield {other.name}",
+                good / count,
+                "1",
+                Kind.ESTIMATED,
+                f"{source}; Clopper and Pearson",
+                yield_interval(good, count),
+            ),
+            Metric(
+                f"yield {gained}",
+                (wins - losses) / count,
+                "1",
+                Kind.ESTIMATED,
+                f"{paired}: {wins} became good, {losses} ceased to be; Bonett and Price",
+                interval,
+            ),
+        ]
+        ends = f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+        said = "not significant" if interval.low <= 0 <= interval.high else "significant"
+        notes.append(
+            f"against {other.name} the yield at {floor:g} changes by "
+            f"{100 * (wins - losses) / count:+.1f} points {ends}: {said}"
+        )
+    scores = {**told.accuracy, f"chips {other.name}": accuracy}
+    return replace(told, accuracy=scores, metrics=(*told.metrics, *found), warnings=tuple(notes))
