@@ -196,7 +196,7 @@ class Plan(Source):
         self.target = target.with_options(self.left)
         if self.recipe is not None:
             self.target.check_matrices(_matrices(self.recipe))
-        if (noise := self.target.training_noise()) is not None:
+        if (noise := self.target.weight_noise()) is not None:
             _require_tunable(request.model, self.recipe)
             self.tuning = Tuning(noise)
 

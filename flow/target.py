@@ -197,7 +197,7 @@ class Target(ABC):
         nothing in it where all pieces are alike, and as they were proven."""
         return Spread()
 
-    def training_noise(self) -> Noise | None:
+    def weight_noise(self) -> Noise | None:
         """The noise that the network is to be trained through; None where that was not asked for.
 
         Raises:

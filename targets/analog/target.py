@@ -26,7 +26,7 @@ from targets.analog.montecarlo import Wanted
 from targets.analog.programmed import Compensation, Condition
 from targets.analog.simulation import AnalogSimulation
 from targets.analog.study import Bench, Study, answer, check
-from targets.analog.training import require_noise, training_noise
+from targets.analog.training import noise_of_chips, require_noise
 from targets.analog.wires import LARGEST
 
 
@@ -47,8 +47,9 @@ class Analog(Target):
     is the share of chips that must be good.
 
     With `noise_aware` the network is trained on, for as many epochs as its quantized phase has,
-    with weights as other chips of that age and noise have them; a check compares it with the
-    network before, and with one that was trained on without noise, on the same chips.
+    with weights as other chips of that age have them, of `training_noise` times that noise; a check
+    compares it with the network before, and with one that was trained on without noise, on the same
+    chips.
     """
 
     name: ClassVar[str] = "analog"
@@ -71,6 +72,7 @@ class Analog(Target):
     study: Study = Study.NONE
     enough: float = 0.9
     noise_aware: bool = False
+    training_noise: float = 3.0
 
     def __post_init__(self) -> None:
         require_range("rows", self.rows, 0, 1 << 16)
@@ -84,6 +86,7 @@ class Analog(Target):
         require_range("time_s", self.time_s, 0, 1e10)
         require_range("noise", self.noise, 0, 100)
         require_range("enough", self.enough, 0, 1)
+        require_range("training_noise", self.training_noise, 0, 100)
         if self.by_column and self.scheme in (Scheme.OFFSET, Scheme.BIT_SLICED):
             raise UsageError(
                 f"option by_column is of scheme=differential: with {self.scheme.value} cells all "
@@ -120,7 +123,7 @@ class Analog(Target):
                 f"out"
             )
         if self.noise_aware:
-            require_noise(self.device, device, self._condition)
+            require_noise(self.device, device, self._trained)
         size = self._arrays(device)
         if device.wire is not None and max(size.rows, size.columns) > LARGEST:
             raise UsageError(
@@ -140,11 +143,16 @@ class Analog(Target):
     def _condition(self) -> Condition:
         return Condition(self.time_s, self.noise, self.compensation)
 
-    def training_noise(self) -> Noise | None:
+    @property
+    def _trained(self) -> Condition:
+        """What training sees."""
+        return replace(self._condition, noise=self.noise * self.training_noise)
+
+    def weight_noise(self) -> Noise | None:
         if not self.noise_aware:
             return None
         device = self._device(device_text(self.device))
-        return training_noise(device, self._arrays(device), self._condition, self._digital)
+        return noise_of_chips(device, self._arrays(device), self._trained, self._digital)
 
     def _device(self, text: str) -> Device:
         """What a TOML text describes, with the options in it."""

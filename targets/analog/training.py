@@ -27,7 +27,7 @@ FIRST_CHIP = 1 << 40  # of training; no check simulates chips of such numbers
 METHOD = 1  # raise it when the same chips would be others
 
 
-def training_noise(
+def noise_of_chips(
     device: Device, arrays: Arrays, condition: Condition, digital: Collection[str]
 ) -> Noise:
     """The noise of chips of a device under a condition; layers named in `digital` have none."""
@@ -53,7 +53,8 @@ def require_noise(name: str, device: Device, condition: Condition) -> None:
     if not (noise or stuck or (device.drift is not None and condition.time_s > 0)):
         raise UsageError(
             f"option noise_aware is of devices whose weights vary; those of device {name} do not, "
-            f"with noise={condition.noise:g} and time_s={condition.time_s:g}: leave it out"
+            f"with {condition.noise:g} times its noise and time_s={condition.time_s:g}: "
+            f"leave it out"
         )
 
 

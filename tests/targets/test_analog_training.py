@@ -24,7 +24,7 @@ from targets.analog.intervals import paired_interval
 from targets.analog.mapping import Arrays, Scheme
 from targets.analog.programmed import Compensation, Condition
 from targets.analog.target import Analog
-from targets.analog.training import FIRST_CHIP, training_noise
+from targets.analog.training import FIRST_CHIP, noise_of_chips
 from tests.targets.analog_nets import codes_of, graph_of, ints, layers_of, matrix_layer
 
 PCM = read_device("pcm", device_text("pcm"))
@@ -61,7 +61,7 @@ def test_a_draw_is_what_a_chip_holds(
     graph = graph_of(codes_of(layer), (20,), layer.mapped.product.node.op)
     engine = Engine(graph, [layer], Hardware(device, condition, SEED))
     found = engine.run(X, [FIRST_CHIP + NUMBER])[0]
-    noise = training_noise(device, arrays, condition, ())
+    noise = noise_of_chips(device, arrays, condition, ())
     drawn = noise.draw(name, WEIGHTS[None], SEED, NUMBER)
     # The engine holds weights in steps of 2^-20, and clamps to what the integer ones can make.
     low, high = graph.bounds[graph.output.name]
@@ -80,7 +80,7 @@ def test_groups_are_drawn_as_a_depthwise_convolution_has_them() -> None:
     condition = replace(DAY, compensation=Compensation.NONE)
     engine = Engine(graph, [layer], Hardware(BARE, condition, SEED))
     engine.follow(x, [FIRST_CHIP], 0, lambda _: False, lambda _, y: seen.append(y[0].copy()))
-    noise = training_noise(BARE, layer.mapped.arrays, condition, ())
+    noise = noise_of_chips(BARE, layer.mapped.arrays, condition, ())
     drawn = noise.draw("n1", weights.reshape(4, 2, 4), SEED, 0)
     rows = x.reshape(5, 4, 4)
     assert np.allclose(np.einsum("ngi,goi->gno", rows, drawn), seen[0], atol=1e-6)
@@ -91,7 +91,7 @@ def test_noise_of_every_product_is_in_a_draw(scheme: Scheme) -> None:
     """Its variance is that of one product."""
     still = replace(RRAM, programming=None)
     assert RRAM.white is not None and still.conductance is not None
-    noise = training_noise(still, Arrays(256, 256, scheme), Condition(), ())
+    noise = noise_of_chips(still, Arrays(256, 256, scheme), Condition(), ())
     weights = ints(np.random.default_rng(5), (1, 60, 50), 7)
     weights[0, 0, :2] = -7, 7
     errors = noise.draw("fc", weights, 0, 0) - weights
@@ -102,7 +102,7 @@ def test_noise_of_every_product_is_in_a_draw(scheme: Scheme) -> None:
 
 
 def test_draws_are_of_seed_number_and_layer_and_none_is_rated() -> None:
-    noise = training_noise(PCM, Arrays(512, 512, Scheme.DIFFERENTIAL), DAY, ("fc2",))
+    noise = noise_of_chips(PCM, Arrays(512, 512, Scheme.DIFFERENTIAL), DAY, ("fc2",))
     places = [("fc1", 0, 0), ("fc1", 0, 1), ("fc1", 1, 0), ("fc3", 0, 0)]
     drawn = [noise.draw(name, WEIGHTS[None], seed, number) for name, seed, number in places]
     assert len({each.tobytes() for each in drawn}) == len(places)
@@ -116,7 +116,7 @@ def test_what_decides_the_weights_is_in_the_identity() -> None:
     arrays = Arrays(512, 512, Scheme.DIFFERENTIAL)
 
     def identity(device: Device = PCM, condition: Condition = DAY, digital: str = "") -> str:
-        return training_noise(device, arrays, condition, [digital]).identity
+        return noise_of_chips(device, arrays, condition, [digital]).identity
 
     assert identity() == identity(replace(PCM, adc=None, dac=None, conversion=None))
     others = {
@@ -125,13 +125,13 @@ def test_what_decides_the_weights_is_in_the_identity() -> None:
         identity(condition=replace(DAY, compensation=Compensation.COLUMN)),
         identity(digital="fc1"),
         identity(replace(PCM, flicker=None)),
-        training_noise(PCM, replace(arrays, rows=128), DAY, [""]).identity,
+        noise_of_chips(PCM, replace(arrays, rows=128), DAY, [""]).identity,
     }
     assert len(others | {identity()}) == 7
 
 
 def test_weights_that_do_not_fit_the_tiles_are_refused() -> None:
-    noise = training_noise(PCM, Arrays(8, 2, Scheme.BIT_SLICED, 1), DAY, ())
+    noise = noise_of_chips(PCM, Arrays(8, 2, Scheme.BIT_SLICED, 1), DAY, ())
     with pytest.raises(Unsupported, match="fc1: one of its weights takes 6 devices of a row"):
         noise.draw("fc1", WEIGHTS[None], 0, 0)
 
@@ -142,9 +142,17 @@ def test_weights_that_do_not_fit_the_tiles_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "ideal"}, "those of device ideal do not, with noise=1 and time_s=0: leave it"),
-        ({"device": "rram", "noise": "0"}, "those of device rram do not, with noise=0"),
-        ({"device": "pcm", "noise": "0"}, "those of device pcm do not, with noise=0 and time_s=0"),
+        (
+            {"device": "ideal"},
+            "those of device ideal do not, with 3 times its noise and time_s=0: leave it",
+        ),
+        ({"device": "rram", "noise": "0"}, "those of device rram do not, with 0 times its noise"),
+        (
+            {"device": "pcm", "noise": "0"},
+            "those of device pcm do not, with 0 times its noise and time_s=0",
+        ),
+        ({"device": "rram", "training_noise": "0"}, "those of device rram do not, with 0 times"),
+        ({"training_noise": "-1"}, "training_noise must be from 0 to 100, not -1"),
         ({"noise_aware": "some"}, "noise_aware must be true or false, not 'some'"),
     ],
 )
@@ -155,8 +163,8 @@ def test_what_cannot_be_trained_through(options: dict[str, str], message: str) -
 
 
 def test_drift_alone_is_noise() -> None:
-    assert Analog(noise_aware=True, noise=0.0, time_s=60.0).training_noise() is not None
-    assert Analog(noise=0.0, time_s=60.0).training_noise() is None
+    assert Analog(noise_aware=True, noise=0.0, time_s=60.0).weight_noise() is not None
+    assert Analog(noise=0.0, time_s=60.0).weight_noise() is None
 
 
 def test_wires_are_not_trained_through(tmp_path: Path) -> None:
