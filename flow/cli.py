@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     floats.add_argument("--data", type=Path, help="samples of a file; a model's data set")
     experiment = commands.add_parser(
-        "experiment", help="what a rule or format is worth, over paired seeds"
+        "experiment", help="what a rule, a format or a training is worth, over paired seeds"
     )
     experiment.add_argument("name", help="daq_vs_ste, or another one (a wrong name lists them)")
     experiment.set_defaults(run=_experiment)
@@ -225,10 +225,18 @@ def _float_check(args: argparse.Namespace) -> int:
 
 
 def _experiment(args: argparse.Namespace) -> int:
-    from flow.qat.experiments import run_experiment
+    from flow.noise_experiment import NAME, run_noise_experiment
+    from flow.options import unknown_name
+    from flow.qat.experiments import EXPERIMENTS, run_experiment
 
+    if args.name not in (names := (*EXPERIMENTS, NAME)):
+        raise unknown_name("experiment", args.name, names)
     with _Display() as display:
-        found = run_experiment(args.name, args.runs, args.tables, display.events().note)
+        note = display.events().note
+        if args.name == NAME:
+            found = run_noise_experiment(args.runs, args.tables, note)
+        else:
+            found = run_experiment(args.name, args.runs, args.tables, note)
     print(json.dumps(found.to_json()) if args.json else found)
     return 0
 

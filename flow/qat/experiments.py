@@ -192,7 +192,7 @@ class Finding:
         return "\n".join([self.rows[0][0].removeprefix("# "), *lines, f"table: {self.path}"])
 
     def to_json(self) -> dict[str, object]:
-        rows = [dict(zip(_FIELDS, row, strict=True)) for row in self.rows[2:]]
+        rows = [dict(zip(self.rows[1], row, strict=True)) for row in self.rows[2:]]
         return {"schema": 1, "command": "experiment", "name": self.name, "rows": rows}
 
 

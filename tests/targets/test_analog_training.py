@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flow import noise_experiment
 from flow.driver import check_model
 from flow.errors import Unsupported, UsageError
 from flow.ops import Conv
@@ -36,6 +37,7 @@ MOST = 1 << 16  # of codes: outputs are rounded, their noise is not
 WEIGHTS = ints(np.random.default_rng(5), (6, 20), 7)
 X = ints(np.random.default_rng(6), (9, 20), MOST)
 SEED, NUMBER = 3, 11
+SHORT = {"epochs": "1", "float_epochs": "4", "seed": "0"}
 
 
 @pytest.mark.parametrize(
@@ -249,11 +251,16 @@ def test_a_gain_of_all_chips_is_significant() -> None:
     assert "-100.0 points" in swapped.warnings[0] and swapped.warnings[0].endswith(": significant")
 
 
-def test_a_check_compares_before_and_after(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def test_a_check_compares_before_and_after(runs: Path) -> None:
     """From training to the report; the network before it is the one that a plain check rates."""
-    short = {"epochs": "1", "float_epochs": "4", "chips": "20", "time_s": "86400", "floor": "0.5"}
+    short = {**SHORT, "chips": "20", "time_s": "86400", "floor": "0.5"}
     notes: list[str] = []
-    given = Request("digits_mlp", "analog", {**short, "noise_aware": "true"}, runs=tmp_path)
+    given = Request("digits_mlp", "analog", {**short, "noise_aware": "true"}, runs=runs)
     report = check_model(given, None, Events(notes.append))
     assert report.agreement.matches
     assert list(report.accuracy)[-3:] == ["chips", "chips before", "chips control"]
@@ -261,12 +268,50 @@ def test_a_check_compares_before_and_after(tmp_path: Path) -> None:
         *("accuracy gained on before", "yield before", "yield gained on before"),
         *("accuracy gained on control", "yield control", "yield gained on control"),
     ]
-    assert len(list((tmp_path / "models").glob("digits_mlp-*"))) == 3
-    plain = check_model(Request("digits_mlp", "analog", short, runs=tmp_path), None, Events())
+    assert len(list((runs / "models").glob("digits_mlp-*"))) == 3
+    plain = check_model(Request("digits_mlp", "analog", short, runs=runs), None, Events())
     assert plain.accuracy["chips"].value == report.accuracy["chips before"].value
     assert plain.accuracy["chips"].interval == report.accuracy["chips before"].interval
     values = {report.accuracy[name].value for name in ("chips", "chips before", "chips control")}
     assert len(values) == 3
-    assert len(list((tmp_path / "chips").iterdir())) == 3
+    assert len(list((runs / "chips").iterdir())) == 3
     again = check_model(given, None, Events())
     assert again.up_to_date and again.to_json()["metrics"] == report.to_json()["metrics"]
+
+
+def test_the_experiment_is_what_checks_tell(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On every third sample, with the networks of the test before."""
+    monkeypatch.setattr(noise_experiment, "DEVICE", {**noise_experiment.DEVICE, **SHORT})
+    case = noise_experiment.Case("digits_mlp", [0], 20, 3)
+    found = noise_experiment.run_noise_experiment(runs, tmp_path, lambda _: None, [case])
+    names, *rows = found.rows[1:]
+    table = [dict(zip(names, row, strict=True)) for row in rows]
+    assert [row["arm"] for row in table] == [
+        "before",
+        "control",
+        "noise_aware",
+        "before",
+        "control",
+    ]
+    before = float(table[0]["digital"])
+    assert all(abs(float(row["floor"]) - before + 1) < 0.02 for row in table[:3])
+    after = float(table[2]["yield"].split()[0])
+    for one, over in zip(table[:2], table[3:], strict=True):
+        gained = float(one["yield_gain"].split()[0])
+        assert gained == pytest.approx(after - float(one["yield"].split()[0]), abs=0.011)
+        assert float(over["yield_gain"]) == pytest.approx(gained, abs=0.011)
+        assert over["note"] == "one seed: nothing is told of others"
+    assert found.path.read_text().count("\n") == len(found.rows)
+    with np.load(runs / "experiments" / "noise_aware_digits_mlp.npz") as part:
+        assert len(part["y"]) == -(-397 // 3)
+
+
+def test_the_experiments_seeds_were_not_those_that_it_was_made_with() -> None:
+    for case in noise_experiment.CASES:
+        assert case.model != "digits_mlp" or not set(case.seeds) & {0, 1, 2, 3}
+    row = noise_experiment._over_seeds(noise_experiment.CASES[0], "control", [1.0, 2.0, 3.0])
+    assert row[-2:] == ["2.00 ± 2.48", "noise_aware > control: not shown, paired over seeds"]
+    row = noise_experiment._over_seeds(noise_experiment.CASES[0], "control", [2.0, 2.1, 2.2])
+    assert row[-1] == "noise_aware > control: shown, paired over seeds"

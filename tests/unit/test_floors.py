@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.pareto",
         "flow.synthesis_report",
         "flow.driver",
+        "flow.noise_experiment",
         "flow.review",
         "flow.doctor",
         "flow.progress",
