@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flow.ops import IntArray
+from flow.qat import train as training
 from flow.qat.network import Network, float_network, quantized_network
 from flow.qat.noise import noisy
 from flow.qat.recipe import Recipe
@@ -28,7 +29,7 @@ SMALL = dataclasses.replace(MLP, float_epochs=1)
 
 
 def errors(layer: str, weights: IntArray, seed: int, number: int) -> NDArray[np.float64]:
-    rng = np.random.default_rng([seed, number, *layer.encode()])
+    rng = np.random.default_rng([seed, number, *weights.shape, *layer.encode()])
     return weights + rng.normal(0, 0.3, weights.shape)
 
 
@@ -131,7 +132,17 @@ def test_noise_that_is_none_is_training_on(plain: TrainResult, tmp_path: Path) -
 def test_noise_changes_what_is_learned(plain: TrainResult, tuned: TrainResult) -> None:
     assert tuned.digest == digest_of(SMALL, Tuning(NOISE)) != plain.digest == SMALL.digest()
     assert contents(tuned.folder) != contents(plain.folder)
-    assert tuned.best_epoch == SMALL.epochs  # the last one's weights, whatever they are rated
+
+
+def test_tuning_keeps_the_last_weights_whatever_they_are_rated(
+    plain: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without noise they are not rated for what they learn."""
+    rated = iter(range(100, 0, -1))
+    monkeypatch.setattr(training._Run, "_evaluate", lambda *_: (1.0, next(rated) / 100))
+    result = train(SMALL, tmp_path, tuning=Tuning(None, plain.folder))
+    assert result.best_epoch == SMALL.epochs > 1
+    assert train(SMALL, tmp_path / "plain").best_epoch == 1
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["from its start", "from nothing"])
