@@ -51,6 +51,12 @@ def _digits_resnet() -> Recipe:
     return RECIPE
 
 
+def _digits_tanh() -> Recipe:
+    from models.digits_tanh import RECIPE
+
+    return RECIPE
+
+
 def _ic_resnet8() -> Recipe:
     from models.ic_resnet8 import RECIPE
 
@@ -95,6 +101,7 @@ MODELS: dict[str, Callable[[], Recipe]] = {
     "digits_hx8k": _digits_hx8k,
     "digits_mlp": _digits_mlp,
     "digits_resnet": _digits_resnet,
+    "digits_tanh": _digits_tanh,
     "ic_resnet8": _ic_resnet8,
     "jet_mlp": _jet_mlp,
     "kws_dscnn": _kws_dscnn,

@@ -132,7 +132,7 @@ def _node_name(node: onnx.NodeProto, taken: set[str]) -> str:
     module, *rest = node.name.strip("/").split("/")
     if node.op_type in QUANTS:
         return f"{module}.{rest[0]}"
-    if node.op_type in ("Relu", "Transpose") or module in taken:
+    if node.op_type in ("Relu", "Sigmoid", "Tanh", "Transpose") or module in taken:
         return f"{module}.{node.op_type.lower()}"
     return module
 

@@ -48,6 +48,14 @@ WEIGHT_FORMATS = (Format.INTEGER, Format.FIXED, Format.TERNARY, Format.BINARY)
 ACT_FORMATS = (Format.INTEGER, Format.FIXED, Format.ASYMMETRIC, Format.TERNARY, Format.BINARY)
 
 
+class Activation(Enum):
+    """The function between a layer's sums and its quantizer."""
+
+    RELU = "relu"
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+
+
 class ActRounding(Enum):
     """How activations become codes; floor costs hardware no adder, its half sits in the bias."""
 

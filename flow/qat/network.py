@@ -14,12 +14,19 @@ from typing import Any
 
 import torch
 from brevitas.core.bit_width import BitWidthConst, BitWidthParameter
-from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
+from brevitas.nn import (
+    QuantConv2d,
+    QuantIdentity,
+    QuantLinear,
+    QuantReLU,
+    QuantSigmoid,
+    QuantTanh,
+)
 from brevitas.quant.scaled_int import Int32Bias
 from torch import Tensor, nn
 
 from flow.errors import FlowError, UsageError
-from flow.qat.formats import ActRounding, Format
+from flow.qat.formats import Activation, ActRounding, Format
 from flow.qat.modules import Mean, Standardize, Sum
 from flow.qat.quantizers import activation, input_quantizer, weight_settings
 from flow.qat.recipe import (
@@ -178,7 +185,7 @@ def quantized_network(recipe: Recipe, twin: Network, x: Tensor) -> Network:
             for owner in _ending(recipe, layer):
                 act, norm = _act_name(owner.name), _norm_name(owner.name)
                 y = outputs[act if act in outputs else owner.name]
-                made: Any = activation(recipe.activations(owner.name), y, _rectified(recipe, owner))
+                made: Any = activation(recipe.activations(owner.name), y, _function(recipe, owner))
                 # No layer behind the output asks for its scale.
                 made.return_quant_tensor = owner is not recipe.layers[-1]
                 offset = getattr(network, owner.name)
@@ -275,7 +282,7 @@ def _tensor_quant(module: Any) -> Any | None:
     """Brevitas' module that holds the scale of a layer's weights, or of an activation."""
     if isinstance(module, QuantLinear | QuantConv2d):
         return module.weight_quant.tensor_quant
-    if isinstance(module, QuantIdentity | QuantReLU):
+    if isinstance(module, QuantIdentity | QuantReLU | QuantSigmoid | QuantTanh):
         return module.act_quant.fused_activation_quant_proxy.tensor_quant
     return None
 
@@ -348,18 +355,22 @@ def _float_act(recipe: Recipe, layer: Layer) -> nn.Module | None:
     form = recipe.format(layer.name, "act_format")
     if form in (Format.BINARY, Format.TERNARY):
         return nn.Hardtanh()
-    if not _rectified(recipe, layer):
+    function = _function(recipe, layer)
+    if function is None:
         return None
     if form is Format.ASYMMETRIC:
         return nn.Threshold(-1.0, -1.0)  # a ReLU that bends a standard deviation lower
-    return nn.ReLU()
+    if function is Activation.RELU:
+        return nn.ReLU()
+    return nn.Tanh() if function is Activation.TANH else nn.Sigmoid()
 
 
-def _rectified(recipe: Recipe, layer: Layer) -> bool:
-    """Whether the layer's own quantizer stands behind a ReLU."""
+def _function(recipe: Recipe, layer: Layer) -> Activation | None:
+    """What stands before the layer's own quantizer, None where it takes the sums as they are."""
     if layer is recipe.layers[-1]:
-        return False
-    return isinstance(layer, Dense | Depthwise | Add) or (isinstance(layer, Conv) and layer.relu)
+        return None
+    has = isinstance(layer, Dense | Depthwise | Add) or (isinstance(layer, Conv) and layer.relu)
+    return recipe.activation if has else None
 
 
 def _float_layer(layer: Weighted, width: int, bias: bool) -> nn.Linear | nn.Conv2d:

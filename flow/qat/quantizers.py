@@ -25,7 +25,14 @@ from brevitas.inject.enum import (
     ScalingPerOutputType,
     StatsOp,
 )
-from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
+from brevitas.nn import (
+    QuantConv2d,
+    QuantIdentity,
+    QuantLinear,
+    QuantReLU,
+    QuantSigmoid,
+    QuantTanh,
+)
 from brevitas.quant.fixed_point import (
     Int8ActPerTensorFixedPoint,
     Int8WeightPerChannelFixedPoint,
@@ -48,7 +55,15 @@ from flow.qat.calibrate import (
     input_scale,
     weight_scale,
 )
-from flow.qat.formats import ActRounding, Format, Granularity, Numbers, Rule, Scale
+from flow.qat.formats import (
+    Activation,
+    ActRounding,
+    Format,
+    Granularity,
+    Numbers,
+    Rule,
+    Scale,
+)
 from flow.qat.rules import ACT_WIDTH, WEIGHT_WIDTH, RuleRound, RuleSign, fixed_delta
 
 # Where all rules but STE first clip what becomes one bit, in standard deviations.
@@ -66,6 +81,13 @@ _ACT_QUANT = {
     (Scale.FLOAT, False): Uint8ActPerTensorFloat,
     (Scale.PO2, True): Int8ActPerTensorFixedPoint,
     (Scale.FLOAT, True): Int8ActPerTensorFloat,
+}
+
+
+_FUNCTIONS: dict[Activation, Any] = {
+    Activation.RELU: QuantReLU,
+    Activation.SIGMOID: QuantSigmoid,
+    Activation.TANH: QuantTanh,
 }
 
 
@@ -253,10 +275,12 @@ def weight_settings(numbers: Numbers, weight: Tensor) -> dict[str, Any]:
     return settings | {f"weight_{name}": value for name, value in rule.items()}
 
 
-def activation(numbers: Numbers, y: Tensor, rectified: bool = True) -> nn.Module:
+def activation(
+    numbers: Numbers, y: Tensor, function: Activation | None = Activation.RELU
+) -> nn.Module:
     """The module that turns pre-activations into codes; `y` are samples after the float function.
 
-    Of formats INTEGER and FIXED it holds the ReLU where there is one (`rectified`).
+    Of formats INTEGER and FIXED it holds the function where there is one.
     """
     if numbers.format is Format.BINARY:
         module: nn.Module = QuantIdentity(
@@ -290,8 +314,9 @@ def activation(numbers: Numbers, y: Tensor, rectified: bool = True) -> nn.Module
         if numbers.learned:
             settings |= _LEARNED
     settings |= _rounding_settings(numbers, limits, ACT_WIDTH, numbers.rounding)
-    relu = rectified and numbers.format in (Format.INTEGER, Format.FIXED)
-    layer = QuantReLU if relu else QuantIdentity
+    layer = QuantIdentity
+    if function is not None and numbers.format in (Format.INTEGER, Format.FIXED):
+        layer = _FUNCTIONS[function]
     made: nn.Module = layer(
         act_quant=_ACT_QUANT[kind, numbers.signed],
         scaling_init=step * limits.divisor(kind),

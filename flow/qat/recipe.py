@@ -23,14 +23,23 @@ from flow.options import (
     unknown_name,
     with_options,
 )
-from flow.qat.formats import ACT_FORMATS, WEIGHT_FORMATS, ActRounding, Format, Numbers, Rule
+from flow.qat.formats import (
+    ACT_FORMATS,
+    WEIGHT_FORMATS,
+    Activation,
+    ActRounding,
+    Format,
+    Numbers,
+    Rule,
+)
 from flow.qat.formats import Granularity as Granularity
 from flow.qat.formats import Scale as Scale
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Fully connected layer with bias; followed by a quantized ReLU unless it is the last one."""
+    """Fully connected layer with bias; followed by a quantized ReLU, or what else the recipe's
+    `activation` is, unless it is the last one."""
 
     name: str
     features: int
@@ -146,7 +155,9 @@ class Recipe:
     makes the inputs of sound, in training and on the host. The numbers'
     formats, `integer_bits`, `auto_scale`, `rule` and `ewgs_delta` are explained at
     `flow.qat.formats`; `rounding` is that of activations. With `output_bits` the network's output
-    is quantized, signed; with 0 it stays the last layer's accumulator, which loses nothing. With
+    is quantized, signed; with 0 it stays the last layer's accumulator, which loses nothing.
+    `activation` is what all layers have in the place of the ReLU; other functions are tables of the
+    layer's sums in the integer graph, of which there may be 65,536 at most. With
     `bops_weight` w the bits of layers are learned: w times the network's bit operations, in those
     of the recipe's own bits, is added to the loss. `overrides` holds (layer, field, value) triples
     with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
@@ -169,6 +180,7 @@ class Recipe:
     act_granularity: Granularity = Granularity.TENSOR
     weight_format: Format = Format.INTEGER
     act_format: Format = Format.INTEGER
+    activation: Activation = Activation.RELU
     input_format: Format = Format.INTEGER
     integer_bits: int = 2
     auto_scale: bool = True
@@ -196,6 +208,7 @@ class Recipe:
                 "option act_granularity: activations with one scale per channel cannot go into a "
                 "dense layer or a full convolution, which add up over channels; use tensor"
             )
+        self._check_activation()
         if self.output_bits:
             require_range("output_bits", self.output_bits, 2, 16)
         require_range("integer_bits", self.integer_bits, 1, 16)
@@ -238,6 +251,20 @@ class Recipe:
                     f"stays an accumulator, or is quantized with output_bits"
                 )
             _require_field(f"{layer}.{field}", field, value)
+
+    def _check_activation(self) -> None:
+        """Raises UsageError where formats or roundings are made for a ReLU."""
+        if self.activation is Activation.RELU:
+            return
+        said = f"option activation={self.activation.value}"
+        layered = [value for _, field, value in self.overrides if field == "act_format"]
+        if any(form is not Format.INTEGER for form in (self.act_format, *layered)):
+            raise UsageError(f"{said} goes with act_format=integer only")
+        if self.rounding is ActRounding.FLOOR:
+            raise UsageError(
+                f"{said} goes with rounding=half_even only: the half that floor has in the bias "
+                f"would go through the function"
+            )
 
     def bits(self, layer: str, field: str) -> int:
         """The bits that hold for one layer: what its format says, its override, or the recipe's."""
@@ -352,12 +379,13 @@ class Recipe:
         if isinstance(layer, Quantized) and not last:
             if self.format(name, "act_format") not in (Format.INTEGER, Format.FIXED):
                 return True
+        below = self.activation is Activation.TANH
         if isinstance(layer, Conv):
-            return not layer.relu
+            return below or not layer.relu
         if isinstance(layer, Depthwise):
-            return False
+            return below
         if isinstance(layer, Dense | Add):
-            return last
+            return below or last
         return self.signed(self.sources(layer)[0])
 
     def summary(self) -> tuple[LayerBits, ...]:
@@ -403,6 +431,8 @@ class Recipe:
             {"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers
         ]
         fields["overrides"] = [[*key, show_value(value)] for *key, value in self.overrides]
+        if self.activation is Activation.RELU:
+            del fields["activation"]
         del fields["front_end"]
         if self.front_end is not None:
             fields["front_end"] = self.front_end.to_json()

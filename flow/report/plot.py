@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 # Text stays text, ids come from a fixed salt, no date: a plot can be compared and committed.
 _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bitwright", "font.family": "DejaVu Sans"}
+_LINES = (("o-", "black"), ("s--", "tab:blue"), ("^:", "tab:red"))  # as many as are told apart
 _METADATA = {"Date": None, "Creator": None}
 
 
@@ -57,9 +58,15 @@ def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
 
 
 def curve(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
-    """The marks with their intervals, joined by a line in their order; those with labels have no
-    place but their order, and are labelled at the axis. Where the largest x is far from the next
-    to smallest, the axis is logarithmic but around 0."""
+    """`curves` of one line without a name."""
+    return curves({"": marks}, title, x, y)
+
+
+def curves(lines: Mapping[str, Sequence[Mark]], title: str, x: str, y: str) -> str:
+    """The marks with their intervals, those of each line joined in their order; marks with labels
+    have no place but their order, and are labelled at the axis. Where the largest x is far from the
+    next to smallest, the axis is logarithmic but around 0. Several lines are told apart in a
+    legend."""
     import matplotlib  # as above
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -70,17 +77,30 @@ def curve(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
         axes = figure.subplots()
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.grid(visible=True, which="both", alpha=0.2)
-        places = [mark.x for mark in marks]
-        named = [mark.label for mark in marks if mark.label]
+        every = [mark for marks in lines.values() for mark in marks]
+        places = sorted({mark.x for mark in every})
+        named = {mark.x: mark.label for mark in every if mark.label}
         if named:
-            axes.set_xticks(places, named, rotation=30, horizontalalignment="right", fontsize=8)
-        elif max(places) > 1000 * sorted(places)[min(1, len(places) - 1)]:
-            axes.set_xscale("symlog", linthresh=sorted(places)[1])
-        spread = [[m.y - m.low for m in marks], [m.high - m.y for m in marks]]
-        style = "o" if named else "o-"
-        axes.errorbar(
-            places, [m.y for m in marks], spread, fmt=style, color="black", capsize=3, linewidth=0.8
-        )
+            labels = list(named.values())
+            axes.set_xticks(
+                list(named), labels, rotation=30, horizontalalignment="right", fontsize=8
+            )
+        elif max(places) > 1000 * places[min(1, len(places) - 1)]:
+            axes.set_xscale("symlog", linthresh=places[1])
+        for (name, marks), (style, colour) in zip(lines.items(), _LINES, strict=False):
+            spread = [[m.y - m.low for m in marks], [m.high - m.y for m in marks]]
+            axes.errorbar(
+                [m.x for m in marks],
+                [m.y for m in marks],
+                spread,
+                fmt=style[0] if named else style,
+                color=colour,
+                label=name or None,
+                capsize=3,
+                linewidth=0.8,
+            )
+        if len(lines) > 1:
+            axes.legend()
         return _svg(figure)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.errors import Offence
-from flow.graph import Graph
+from flow.graph import Graph, Node
 from flow.ops import IntArray
 from flow.qtype import QType
 from targets.analog.converters import Converter, Drive
@@ -16,6 +16,8 @@ from targets.analog.device import Device, Kind, Range
 from targets.analog.engine import Engine, Layer
 from targets.analog.mapping import Arrays, FloatArray, Mapped, mapped, trouble
 from targets.analog.products import DIGITAL, PRODUCTS, Product
+from targets.analog.ramp import Ramp
+from targets.analog.steps import StepFunction, chain_of, steps_of
 
 MEMORY = 256 << 20  # bytes that samples may take at a time
 
@@ -30,12 +32,17 @@ class Coverage:
     total: int
 
 
-def offences(graph: Graph, arrays: Arrays, digital: Collection[str]) -> list[Offence]:
-    """Every node that is neither a product that can be mapped, nor digital."""
+def offences(
+    graph: Graph, arrays: Arrays, digital: Collection[str], ramps: bool = False
+) -> list[Offence]:
+    """Every node that is neither a product that can be mapped, nor digital; with `ramps` also those
+    whose table no nonlinear ramp can be."""
     found = []
     for node in graph.nodes:
         if isinstance(node.op, PRODUCTS) and node.name not in digital:
             wrong = trouble(Product.of(graph, node), arrays)
+            if wrong is None and ramps:
+                wrong = _ramp_trouble(graph, node, arrays)
             found += [] if wrong is None else [wrong]
         elif not isinstance(node.op, (*PRODUCTS, *DIGITAL)):
             reason = f"the operation {node.op.name} has no meaning here, analog or digital"
@@ -43,18 +50,49 @@ def offences(graph: Graph, arrays: Arrays, digital: Collection[str]) -> list[Off
     return found
 
 
+def _ramp_trouble(graph: Graph, node: Node, arrays: Arrays) -> Offence | None:
+    if not (chain := chain_of(graph, node)):
+        return None
+    steps = steps_of(graph, node, chain)
+    if isinstance(steps, Offence):
+        return steps
+    product = Product.of(graph, node).stepped(steps)
+    _, inputs, _ = product.weights.shape
+    if inputs > arrays.rows:
+        more = len(product.constants)
+        return Offence(
+            node.name,
+            f"its {inputs} rows, {more} of them of the bias, are more than a tile's {arrays.rows}: "
+            f"a nonlinear ramp cannot read sums that are added up digitally",
+            f"use larger tiles, by rows={inputs}, or digital_layers={node.name}",
+        )
+    return trouble(product, arrays)
+
+
 def products(graph: Graph) -> tuple[str, ...]:
     """The nodes that arrays can take."""
     return tuple(node.name for node in graph.nodes if isinstance(node.op, PRODUCTS))
 
 
-def map_graph(graph: Graph, arrays: Arrays, digital: Collection[str]) -> dict[int, Mapped]:
-    """The mapped layers by their node's number. There must be no `offences`."""
+def map_graph(
+    graph: Graph, arrays: Arrays, digital: Collection[str], ramps: bool = False
+) -> dict[int, Mapped]:
+    """The mapped layers by their node's number; with `ramps`, those whose sums only a table reads
+    are for a nonlinear ramp. There must be no `offences`."""
     return {
-        number: mapped(Product.of(graph, node), arrays)
+        number: mapped(_product(graph, node, ramps), arrays)
         for number, node in enumerate(graph.nodes)
         if isinstance(node.op, PRODUCTS) and node.name not in digital
     }
+
+
+def _product(graph: Graph, node: Node, ramps: bool) -> Product:
+    product = Product.of(graph, node)
+    if not ramps or not (chain := chain_of(graph, node)):
+        return product
+    steps = steps_of(graph, node, chain)
+    assert isinstance(steps, StepFunction)
+    return product.stepped(steps)
 
 
 def coverage(graph: Graph, layers: Mapping[int, Mapped]) -> Coverage:
@@ -98,7 +136,7 @@ def laid_out(
 ) -> tuple[tuple[Layer, ...], dict[str, float]]:
     """The graph's layers with the device's converters, and the readings' reach where ranges are
     calibrated with `samples`. There must be no `offences`."""
-    layers = map_graph(graph, arrays, digital)
+    layers = map_graph(graph, arrays, digital, device.nl_adc is not None)
     codes = samples() if calibrated(device) else None
     reach = {} if codes is None else reaches(graph, equip(layers, device, {}), codes)
     return equip(layers, device, reach), reach
@@ -106,6 +144,8 @@ def laid_out(
 
 def _equipped(number: int, layer: Mapped, device: Device, reach: Mapping[str, float]) -> Layer:
     drive = Drive.of(layer, device.dac)
+    if layer.product.steps is not None:
+        return Layer(layer, number, drive, Converter(), Ramp(layer.product.steps))
     seen = reach.get(layer.name)
     if device.kind is Kind.PHOTONIC:
         ends = readings(layer, drive)

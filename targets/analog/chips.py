@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from flow.graph import Graph
-from flow.metric import Kind, Metric, share_interval
+from flow.metric import Interval, Kind, Metric, share_interval
 from flow.ops import IntArray
 from flow.target import Spread, Trial
 from targets.analog.build import run_all
@@ -19,13 +19,15 @@ from targets.analog.device import Device
 from targets.analog.engine import Engine, Hardware, Layer
 from targets.analog.intervals import (
     BoolArray,
+    difference_interval,
     mean_interval,
     spread_intervals,
     two_way_interval,
     yield_interval,
 )
 from targets.analog.montecarlo import Wanted, simulate
-from targets.analog.programmed import Condition
+from targets.analog.programmed import Condition, Draws
+from targets.analog.ramp import thresholds
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def ask(
         f"mean of {told}; t interval over chips, of these {hits.shape[1]} samples",
         mean_interval(hits.mean(axis=1)),
     )
-    return Spread(accuracy, tuple(_metrics(hits, question)))
+    more = _nonlinearity(layers, device, question)
+    return Spread(accuracy, (*_metrics(hits, question), *more))
 
 
 def hits_of(
@@ -118,6 +121,8 @@ def _condition(device: Device, condition: Condition) -> str:
     if device.drift is not None:
         time = f"{condition.time_s:g} s of drift"
         parts.append(f"{time}, compensation {condition.compensation.value}")
+    if device.nl_adc is not None and not condition.calibrate:
+        parts.append("ramps not calibrated")
     return ", ".join(parts) or "as programmed"
 
 
@@ -154,10 +159,32 @@ def _metrics(hits: BoolArray, question: Question) -> list[Metric]:
     return found
 
 
+def _nonlinearity(layers: Sequence[Layer], device: Device, question: Question) -> Iterator[Metric]:
+    """Of nonlinear ramps: the worst of a chip's, over chips."""
+    chips = range(question.wanted.chips)
+    for layer in layers:
+        if layer.ramp is None or device.nl_adc is None:
+            continue
+        ramp, draws = layer.ramp, Draws(question.seed, chips, layer.number)
+        tiles = len(layer.mapped.tiles)
+        drawn = thresholds(ramp, tiles, device.nl_adc, question.condition, draws)
+        found = np.array(
+            [np.max([ramp.nonlinearity(own) for own in each], axis=0) for each in drawn]
+        )
+        rows = (("INL", "codes that a threshold is off"), ("DNL", "shares that a step is off"))
+        for (name, what), values in zip(rows, found.T, strict=True):
+            source = f"the most {what}, mean of {len(chips):,} chips; t interval over chips"
+            mean, ends = float(values.mean()), difference_interval(values)
+            interval = Interval(max(ends.low, 0.0), ends.high, ends.coverage)
+            whole = f"{name} {layer.mapped.name}"
+            yield Metric(whole, mean, "1", Kind.ESTIMATED, source, interval)
+
+
 def _key(layers: Sequence[Layer], hardware: Hardware) -> str:
     """Of all that decides a chip's answers, beside the network and the samples."""
     parts = [repr(hardware)]
     for layer in layers:
         size = layer.mapped.arrays
-        parts.append(f"{layer.number} {size} {layer.drive} {layer.converter}")
+        ramp = "" if layer.ramp is None else layer.ramp.steps.digest
+        parts.append(f"{layer.number} {size} {layer.drive} {layer.converter} {ramp}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

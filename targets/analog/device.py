@@ -232,6 +232,32 @@ class Adc:
 
 
 @dataclass(frozen=True)
+class NlAdc:
+    """A nonlinear ramp in the place of the ADC, and of the table behind it, for layers of which a
+    table is all that reads the sums: its steps are memory devices, in proportion to the distances
+    of the table's thresholds, the largest one at max_us. Each gets max(min_us, N(g, sigma_us^2)),
+    drawn per chip; a tile has one ramp. A conversion takes 2^bits cycles of `clock_mhz`, of the
+    bits that count the thresholds. Comparators and clock have no errors."""
+
+    min_us: float
+    max_us: float
+    sigma_us: float
+    clock_mhz: float
+    source: str
+
+    def __post_init__(self) -> None:
+        within("min_us", self.min_us, 0, 1e9)
+        within("max_us", self.max_us, 0, 1e9)
+        if self.min_us >= 0.99 * self.max_us:
+            raise ValueError(
+                f"min_us must be below max_us by 1 % at least, not {self.min_us:g} of "
+                f"{self.max_us:g}"
+            )
+        within("sigma_us", self.sigma_us, 0, 1e9)
+        within("clock_mhz", self.clock_mhz, 1e-3, 1e6)
+
+
+@dataclass(frozen=True)
 class Conversion:
     """What an ADC's conversion takes: 10^((sndr - fom_db)/10)/2 joules, sndr = 6.02 bits + 1.76 dB,
     by Schreier's figure of merit, that of the width in use."""
@@ -288,6 +314,7 @@ class Device:
     wire: Wire | None = None
     dac: Dac | None = None
     adc: Adc | None = None
+    nl_adc: NlAdc | None = None
     conversion: Conversion | None = None
     weight: Optical | None = None
     input: Optical | None = None
@@ -304,7 +331,21 @@ class Device:
             raise ValueError("conductance must be given for a crossbar")
         if self.conversion is not None and self.adc is None:
             raise ValueError("conversion is of devices with an adc; leave it out")
+        if self.nl_adc is not None:
+            self._check_ramp()
         self._check_sigma()
+
+    def _check_ramp(self) -> None:
+        if self.dac is not None and self.dac.kind is DacKind.BIT_SERIAL:
+            raise ValueError(
+                "nl_adc reads whole sums: the dac must be pwm, not bit_serial, whose sums are "
+                "digital"
+            )
+        if self.drift is not None:
+            raise ValueError(
+                "nl_adc is of devices without drift, as its own devices' is not modelled; leave "
+                "one of the two out"
+            )
 
     def _check_sigma(self) -> None:
         if self.programming is None:
@@ -330,6 +371,7 @@ class Device:
             any((self.programming, self.drift, self.flicker, self.white))
             or (self.stuck is not None and self.stuck.off + self.stuck.on > 0)
             or (self.adc is not None and self.adc.offset_lsb + self.adc.noise_lsb > 0)
+            or (self.nl_adc is not None and self.nl_adc.sigma_us > 0)
             or any(part is not None and part.leakage > 0 for part in optical)
         )
 
@@ -342,7 +384,7 @@ def _check_leakage(leakage: float) -> None:
 _OPTICAL = ("weight", "input", "detector")
 _ELECTRICAL = (
     *("conductance", "programming", "stuck", "drift", "flicker", "white", "wire", "dac", "adc"),
-    "conversion",
+    *("nl_adc", "conversion"),
 )
 
 

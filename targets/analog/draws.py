@@ -22,6 +22,7 @@ class Draw(Enum):
     INPUT = 5
     CONVERTER_OFFSET = 6
     CONVERTER = 7
+    RAMP = 8
 
 
 def stream(seed: int, chip: int, layer: int, tile: int, draw: Draw, batch: int = 0) -> Generator:

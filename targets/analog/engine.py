@@ -20,6 +20,7 @@ from targets.analog.draws import Draw, stream
 from targets.analog.grid import fraction_bits, to_grid
 from targets.analog.mapping import FloatArray, Mapped, Tile, largest
 from targets.analog.programmed import Condition, Draws, Programmed
+from targets.analog.ramp import Ramp, read, thresholds
 
 # Samples that a stream of random numbers is drawn for, at most, and the memory that they may take:
 # both are part of what a result means.
@@ -29,12 +30,13 @@ CODE_BITS = 14  # behind the point, of inputs that are no integers any more
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A mapped layer with what drives and reads it."""
+    """A mapped layer with what drives and reads it: a converter, or a nonlinear ramp."""
 
     mapped: Mapped
     number: int
     drive: Drive
     converter: Converter
+    ramp: Ramp | None = None
 
     @property
     def exact(self) -> Layer:
@@ -168,6 +170,7 @@ class _Chips:
         self.coded = CODE_BITS if self._input_noise else 0
         self.programmed = self._program()
         to_grid(self.programmed.weights, max(self.fraction - self.coded, 0))
+        self.thresholds = None if layer.ramp is None else self._thresholds(layer.ramp)
         if self.programmed.variance is not None:
             to_grid(self.programmed.variance, self.fraction)
 
@@ -187,6 +190,15 @@ class _Chips:
         if device.kind is Kind.PHOTONIC:
             return optical.program(mapped, device, condition, self._draws())
         return crossbar.program(mapped, device, condition, self._draws())
+
+    def _thresholds(self, ramp: Ramp) -> list[list[FloatArray]]:
+        """Of each chip and each tile."""
+        tiles = len(self.layer.mapped.tiles)
+        law = None if self.hardware is None else self.hardware.device.nl_adc
+        if self.hardware is None or law is None:
+            count = 1 if self.hardware is None else len(self.chips)
+            return [[ramp.ideal] * tiles] * count
+        return thresholds(ramp, tiles, law, self.hardware.condition, self._draws())
 
     def outputs(
         self,
@@ -242,6 +254,8 @@ class _Chips:
             if made.variance is not None:
                 readings += self._white(x[..., rows], made.variance[:, :, rows], block, batch)
             see(self.layer, readings)
+            if self.layer.ramp is not None:
+                return self._stepped(readings, self.layer.ramp)
             found = self.layer.converter.read(readings, self._errors(readings.shape, block, batch))
             if made.gain is not None:
                 found *= made.gain[:, block, :, None]
@@ -255,6 +269,15 @@ class _Chips:
         parts = total.reshape(*total.shape[:3], -1, len(mapped.factors))
         whole: FloatArray = parts @ mapped.factors.astype(np.float64)
         return whole
+
+    def _stepped(self, readings: FloatArray, ramp: Ramp) -> FloatArray:
+        """Sums that have the codes which a layer's ramps give, in place."""
+        assert self.thresholds is not None
+        for place, chip in enumerate(self.thresholds):
+            for tile, own in zip(self.layer.mapped.tiles, chip, strict=True):
+                part = readings[place, tile.group][:, tile.readings]
+                part[...] = read(ramp.steps, own, part)
+        return readings
 
     def _white(self, x: FloatArray, variance: FloatArray, block: int, batch: int) -> FloatArray:
         """Noise of every product: the sum of independent normal errors of devices is normal."""

@@ -11,6 +11,7 @@ from flow.target import LayerNote
 from targets.analog.build import calibrated, coverage, lossless
 from targets.analog.device import Device, Optical
 from targets.analog.engine import Layer
+from targets.analog.steps import chain_of
 
 COUNTED = "counted in the mapping"
 
@@ -39,18 +40,33 @@ def metrics(graph: Graph, layers: tuple[Layer, ...], device: Device) -> list[Met
 def _costs(layers: tuple[Layer, ...], device: Device) -> list[Metric]:
     """Of the ADCs of one inference, layers and positions one after another."""
     adc = device.adc
-    if adc is None:
-        return []
-    each = adc.kind.cycles(adc.bits)
-    reads = sum(layer.mapped.product.positions * len(layer.drive.weights) for layer in layers)
-    source = f"{reads:,} reads one after another, {each} cycles each ({adc.kind.value})"
-    found = [Metric("conversion_cycles", reads * each, "cycles", Kind.ASSUMED, source)]
-    if device.conversion is not None:
-        count, joules = sum(map(_conversions, layers)), device.conversion.joules(adc.bits)
+    plain = tuple(layer for layer in layers if layer.ramp is None)
+    found = []
+    if adc is not None:
+        each = adc.kind.cycles(adc.bits)
+        reads = sum(map(_reads, plain))
+        source = f"{reads:,} reads one after another, {each} cycles each ({adc.kind.value})"
+        found.append(Metric("conversion_cycles", reads * each, "cycles", Kind.ASSUMED, source))
+    if device.nl_adc is not None:
+        cycles = sum(_ramp_cycles(layer) for layer in layers)
+        source = "nonlinear ramps, one after another, 2^bits cycles each"
+        found.append(Metric("ramp_cycles", cycles, "cycles", Kind.ASSUMED, source))
+    if adc is not None and device.conversion is not None:
+        count, joules = sum(map(_conversions, plain)), device.conversion.joules(adc.bits)
         told = f"{count:,} conversions of {adc.bits} bits at {device.conversion.fom_db:g} dB"
         source = f"ADCs alone, {told}: {device.conversion.source}"
         found.append(Metric("ADC energy", 1e12 * count * joules, "pJ", Kind.ASSUMED, source))
     return found
+
+
+def _reads(layer: Layer) -> int:
+    """How often a layer's arrays are read for one inference, all at once."""
+    return layer.mapped.product.positions * len(layer.drive.weights)
+
+
+def _ramp_cycles(layer: Layer) -> int:
+    """Of the layer's nonlinear ramps for one inference."""
+    return 0 if layer.ramp is None else _reads(layer) << layer.ramp.steps.bits
 
 
 def _conversions(layer: Layer) -> int:
@@ -60,19 +76,36 @@ def _conversions(layer: Layer) -> int:
     return each * mapped.product.positions
 
 
-def notes(layers: tuple[Layer, ...]) -> dict[str, LayerNote]:
-    """Of single layers."""
+def notes(graph: Graph, layers: tuple[Layer, ...], device: Device) -> dict[str, LayerNote]:
+    """Of single layers, and of tables that are converters."""
     found = {}
     for layer in layers:
-        needed = lossless(layer.mapped, layer.drive).bits
-        rows = (
+        rows: list[tuple[str, float, str]] = [
             ("tiles", len(layer.mapped.tiles), COUNTED),
             ("tile use", layer.mapped.utilization, COUNTED),
-            ("lossless ADC bits", needed, "derived from the weights, for any inputs"),
-        )
+        ]
+        ramp, text = layer.ramp, ""
+        if ramp is None:
+            needed = lossless(layer.mapped, layer.drive).bits
+            rows.append(("lossless ADC bits", needed, "derived from the weights, for any inputs"))
+            if device.nl_adc is not None:
+                text = "digital, behind the ordinary ADC: no table alone reads its sums"
+        else:
+            told = f"{COUNTED}, of the nonlinear ramp of each tile"
+            rows.append(("ramp steps", len(ramp.steps.cuts), told))
+            rows.append(("ramp devices", ramp.devices, told))
+            bias = len(layer.mapped.product.constants)
+            rows.append(("bias rows", bias, f"{COUNTED}: the bias is added before the ramp"))
+            text = f"nonlinear ramp ADC of {ramp.steps.bits} bits"
         shown = tuple(Metric(name, n, "1", Kind.MEASURED, source) for name, n, source in rows)
-        found[layer.mapped.name] = LayerNote(metrics=shown)
+        found[layer.mapped.name] = LayerNote(requant=text, metrics=shown)
     return found
+
+
+def computed(graph: Graph, layer: Layer) -> tuple[str, ...]:
+    """The nodes that a layer's nonlinear ramp is."""
+    chain = () if layer.ramp is None else chain_of(graph, layer.mapped.product.node)
+    return tuple(node.name for node in chain)
 
 
 def warnings(
@@ -80,7 +113,8 @@ def warnings(
 ) -> list[str]:
     """What the proof leaves out, what stays digital, and what converters lose."""
     mapped = {layer.mapped.name for layer in layers}
-    kept = Counter(node.op.name for node in graph.nodes if node.name not in mapped)
+    ramps = {name for layer in layers for name in computed(graph, layer)}
+    kept = Counter(node.op.name for node in graph.nodes if node.name not in mapped | ramps)
     done = coverage(graph, {layer.number: layer.mapped for layer in layers})
     found = [
         "the reference is matched by arrays without noise, read by converters that lose nothing; "
@@ -92,6 +126,8 @@ def warnings(
             f"digital_layers keeps {done.digital:,} of {done.total:,} multiply-accumulates off "
             f"the arrays"
         )
+    if device.nl_adc is not None:
+        found += _ramps(layers)
     if calibrated(device) and not reach:
         found.append(
             "there are no training samples to calibrate converters with: their range is all that "
@@ -99,6 +135,22 @@ def warnings(
         )
     for layer in layers:
         found += _losses(layer, device)
+    return found
+
+
+def _ramps(layers: tuple[Layer, ...]) -> list[str]:
+    """Which layers nonlinear ramps read, and which ordinary ADCs."""
+    read, others = (
+        [layer.mapped.name for layer in layers if (layer.ramp is not None) is ramp]
+        for ramp in (True, False)
+    )
+    found = []
+    if read:
+        found.append(f"nonlinear ramps are the tables behind {', '.join(read)}")
+    if others:
+        found.append(
+            f"no table alone reads the sums of {', '.join(others)}: read by their ordinary ADCs"
+        )
     return found
 
 
@@ -113,7 +165,7 @@ def _losses(layer: Layer, device: Device) -> list[str]:
             f"layer {name}: its DACs of {held} bits are too narrow for codes of "
             f"{drive.qtype.bits}, whose lowest {drive.dropped} are lost"
         )
-    if device.adc is not None and device.adc.bits < needed:
+    if layer.ramp is None and device.adc is not None and device.adc.bits < needed:
         found.append(
             f"layer {name}: its ADCs of {device.adc.bits} bits are too narrow to lose nothing, "
             f"which takes {needed}: sums are read in steps of {converter.step:.4g}, "

@@ -21,11 +21,13 @@ class Compensation(Enum):
 @dataclass(frozen=True)
 class Condition:
     """When and how much: `time_s` seconds after the device's first reading, `noise` times the
-    standard deviations of programming, reading and converters."""
+    standard deviations of programming, reading and converters; whether nonlinear ramps are
+    calibrated."""
 
     time_s: float = 0.0
     noise: float = 1.0
     compensation: Compensation = Compensation.GLOBAL
+    calibrate: bool = True
 
 
 @dataclass(frozen=True)

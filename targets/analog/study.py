@@ -3,7 +3,7 @@ random numbers are the same at every point, so that points differ by what is ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -13,7 +13,7 @@ from flow.artifact import replace_bytes, writing_to
 from flow.errors import UsageError
 from flow.graph import Graph
 from flow.metric import Interval, Kind, Metric
-from flow.report.plot import Mark, curve
+from flow.report.plot import Mark, curves
 from flow.target import Trial
 from targets.analog.build import equip, lossless
 from targets.analog.chips import Question, hits_of
@@ -25,47 +25,62 @@ from targets.analog.intervals import (
     mean_interval,
     yield_interval,
 )
+from targets.analog.mapping import FloatArray
 
 TIMES_S = (0.0, 60.0, 3600.0, 86_400.0, 2_592_000.0, 31_536_000.0)
 MULTIPLIERS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 LARGEST, FINEST = 16.0, 1 / 32  # of the noise budget's multipliers, and the step it is told in
 MOST_BITS = 12
+RAMP_BITS = range(2, 9)
 
 
 class Study(Enum):
     """`time`: accuracy against drift; `noise`: against multiples of the noise; `adc_bits`: against
-    an ADC's bits, and the fewest that yield enough; `budget`: the most noise that yields enough;
+    an ADC's bits, and the fewest that yield enough; `nl_adc`: against the bits of nonlinear ramps,
+    which are without errors, calibrated, or not; `budget`: the most noise that yields enough;
     `layers`: with one layer noisy, and with all but one."""
 
     NONE = "none"
     TIME = "time"
     NOISE = "noise"
     ADC_BITS = "adc_bits"
+    NL_ADC = "nl_adc"
     BUDGET = "budget"
     LAYERS = "layers"
 
 
 @dataclass(frozen=True)
 class Told:
-    """The points of a study, what follows from them, and, for a plot, what is along its axis and
-    where on it the points are; nothing where they have names alone."""
+    """What a study tells, what follows from it, and its plot, where it has one."""
 
     metrics: tuple[Metric, ...]
     notes: tuple[str, ...] = ()
-    axis: str = ""
-    places: tuple[float, ...] = ()
+    plot: Plot | None = None
 
-    @property
-    def marks(self) -> tuple[Mark, ...]:
-        """The points of the plot, accuracies in percent."""
-        found = []
-        for at, metric in enumerate(self.metrics):
+
+@dataclass(frozen=True)
+class Plot:
+    """`points` are shares with intervals; `places` are where they are on the axis `x`, nothing
+    where they have names alone, `lines` which line each is of, where there are several."""
+
+    x: str
+    points: tuple[Metric, ...]
+    places: tuple[float, ...] = ()
+    lines: tuple[str, ...] = ()
+    y: str = "mean accuracy, %"
+
+    def drawn(self, title: str) -> str:
+        """As SVG text, shares in percent."""
+        found: dict[str, list[Mark]] = {}
+        for at, metric in enumerate(self.points):
             assert metric.interval is not None
             x = self.places[at] if self.places else float(at)
             ends = metric.interval.low, metric.interval.high
             y, low, high = (100 * part for part in (metric.value, *ends))
-            found.append(Mark(x, y, low, high, "" if self.places else metric.name, True))
-        return tuple(found)
+            line = self.lines[at] if self.lines else ""
+            name = "" if self.places else metric.name
+            found.setdefault(line, []).append(Mark(x, y, low, high, name, True))
+        return curves(found, title, self.x, self.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +123,10 @@ def check(study: Study, device: Device, floor: float) -> None:
         raise UsageError("option study=time is of devices that drift; this one does not")
     if study is Study.ADC_BITS and device.adc is None:
         raise UsageError("option study=adc_bits is of devices with ADCs; this one has none")
+    if study is Study.NL_ADC and device.nl_adc is None:
+        raise UsageError(
+            "option study=nl_adc is of devices with nonlinear ramps; this one has no nl_adc"
+        )
     if study is Study.BUDGET and not floor:
         raise UsageError(
             "option study=budget needs to know which accuracy is good: give floor, as floor=0.95"
@@ -125,18 +144,18 @@ def answer(study: Study, bench: Bench) -> Told:
         Study.TIME: _times,
         Study.NOISE: _multiples,
         Study.ADC_BITS: _bits,
+        Study.NL_ADC: _ramps,
         Study.BUDGET: _budget,
         Study.LAYERS: _layers,
     }
     told = ways[study](bench)
-    if not told.axis:
+    if told.plot is None:
         return told
     title = f"{bench.graph.name}: {bench.question.wanted.chips:,} simulated chips, 95 % intervals"
-    plot = curve(told.marks, title, told.axis, "mean accuracy, %")
     path = bench.trial.state / f"study_{study.value}.svg"
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, plot.encode())
+        replace_bytes(path, told.plot.drawn(title).encode())
     return replace(told, notes=(*told.notes, f"plot: {path}"))
 
 
@@ -159,7 +178,7 @@ def _times(bench: Bench) -> Told:
         condition = replace(bench.question.condition, time_s=time)
         hits = bench.hits(replace(bench.question, condition=condition))
         found.append(_point(f"at {time:g} s", hits, _yield_text(bench, hits)))
-    return Told(tuple(found), (), "seconds since the first reading", TIMES_S)
+    return Told(tuple(found), (), Plot("seconds since the first reading", tuple(found), TIMES_S))
 
 
 def _multiples(bench: Bench) -> Told:
@@ -167,7 +186,7 @@ def _multiples(bench: Bench) -> Told:
     for noise in MULTIPLIERS:
         hits = _with_noise(bench, noise)
         found.append(_point(f"at {noise:g} x noise", hits, _yield_text(bench, hits)))
-    return Told(tuple(found), (), "times the device's noise", MULTIPLIERS)
+    return Told(tuple(found), (), Plot("times the device's noise", tuple(found), MULTIPLIERS))
 
 
 def _with_noise(bench: Bench, noise: float) -> BoolArray:
@@ -196,13 +215,70 @@ def _bits(bench: Bench) -> Told:
             else f"{fewest} ADC bits are the fewest"
         )
         notes = (f"{said} so that {_wanted(bench)}",)
-    return Told(tuple(found), notes, "bits of the ADCs", places)
+    return Told(tuple(found), notes, Plot("bits of the ADCs", tuple(found), places))
 
 
 def _with_bits(bench: Bench, adc: Adc, bits: int) -> BoolArray:
     device = replace(bench.device, adc=replace(adc, bits=bits))
     mapped = {layer.number: layer.mapped for layer in bench.layers}
     return bench.hits(layers=equip(mapped, device, bench.reach), device=device)
+
+
+def _ramps(bench: Bench) -> Told:
+    """Tables rounded to fewer codes, each by a ramp of as many steps, on the same chips."""
+    law = bench.device.nl_adc
+    assert law is not None
+    read = [layer.ramp.steps for layer in bench.layers if layer.ramp is not None]
+    if not read:
+        return Told((), ("no layer has a table alone behind it, and so none a nonlinear ramp",))
+    exact = replace(bench.device, nl_adc=replace(law, sigma_us=0.0))
+    ways = (
+        ("without errors", exact, bench.question.condition),
+        ("calibrated", bench.device, replace(bench.question.condition, calibrate=True)),
+        ("not calibrated", bench.device, replace(bench.question.condition, calibrate=False)),
+    )
+    widest = max(steps.bits for steps in read)
+    tried = [bits for bits in RAMP_BITS if bits <= max(widest, RAMP_BITS[0])]
+    found, notes, places, lines = [], [], [], []
+    for name, device, condition in ways:
+        shares = {}
+        for bits in tried:
+            question = replace(bench.question, condition=condition)
+            hits = bench.hits(question, layers=_with_ramps(bench.layers, bits), device=device)
+            shares[bits] = hits.mean(axis=1)
+            found.append(_point(f"at {bits} ramp bits, {name}", hits, _yield_text(bench, hits)))
+            places.append(float(bits))
+            lines.append(name)
+        notes.append(f"ramps {name}: {_knee(shares)}")
+    plot = Plot("bits of the nonlinear ramps", tuple(found), tuple(places), tuple(lines))
+    return Told(tuple(found), tuple(notes), plot)
+
+
+def _with_ramps(layers: Sequence[Layer], bits: int) -> list[Layer]:
+    return [
+        layer
+        if layer.ramp is None
+        else replace(layer, ramp=replace(layer.ramp, steps=layer.ramp.steps.rounded(bits)))
+        for layer in layers
+    ]
+
+
+def _knee(shares: Mapping[int, FloatArray]) -> str:
+    """Which bits are the best, and how much worse the most are, on the same chips."""
+    best = max(shares, key=lambda bits: (float(shares[bits].mean()), -bits))
+    fewest = next(
+        bits for bits in shares if difference_interval(shares[best] - shares[bits]).low <= 0
+    )
+    most = max(shares)
+    lost = shares[best] - shares[most]
+    told = f"{best} bits are the most accurate, {fewest} not significantly less so"
+    if best == most:
+        return told
+    ends = difference_interval(lost)
+    return (
+        f"{told}; {most} lose {100 * float(lost.mean()):.2f} points "
+        f"[{100 * ends.low:.2f}, {100 * ends.high:.2f}], paired"
+    )
 
 
 def _wanted(bench: Bench) -> str:
@@ -214,20 +290,33 @@ def _wanted(bench: Bench) -> str:
 
 def _budget(bench: Bench) -> Told:
     """By bisection: with the same random numbers more noise is, but for chance, not better."""
-    if bench.good(_with_noise(bench, 0.0)).low < bench.enough:
+    seen: dict[float, Metric] = {}
+
+    def enough(noise: float) -> bool:
+        hits = _with_noise(bench, noise)
+        ends, share = bench.good(hits), (hits.mean(axis=1) >= bench.question.floor).mean()
+        name, source = f"yield at {noise:g} x noise", "Clopper and Pearson"
+        seen[noise] = Metric(name, float(share), "1", Kind.ESTIMATED, source, ends)
+        return ends.low >= bench.enough
+
+    if not enough(0.0):
         return Told((), (f"no noise is little enough that {_wanted(bench)}",))
     low, high = 0.0, LARGEST
-    if bench.good(_with_noise(bench, high)).low >= bench.enough:
+    if enough(high):
         low = high
     while high - low > FINEST:
         middle = (low + high) / 2
-        if bench.good(_with_noise(bench, middle)).low >= bench.enough:
+        if enough(middle):
             low = middle
         else:
             high = middle
+    places = tuple(sorted(seen))
+    asked = f"chips with an accuracy of {bench.question.floor:g}, %"
+    shown = tuple(seen[noise] for noise in places)
+    plot = Plot("times the device's noise", shown, places, y=asked)
     chips = f"{bench.question.wanted.chips:,} simulated chips, in steps of {FINEST:g}"
     source = f"most times the device's noise at which {_wanted(bench)}: {chips}"
-    return Told((Metric("noise budget", low, "1", Kind.MEASURED, source),))
+    return Told((Metric("noise budget", low, "1", Kind.MEASURED, source),), (), plot)
 
 
 def _layers(bench: Bench) -> Told:
@@ -244,16 +333,17 @@ def _layers(bench: Bench) -> Told:
             f"; {100 * gains[name][0]:+.2f} points [{100 * ends.low:+.2f}, {100 * ends.high:+.2f}]"
         )
         found.append(_point(f"all but {name} noisy", without, f"{told} against all, paired"))
+    plot = Plot("layers", tuple(found))
     best = max(gains, key=lambda name: gains[name][0])
     mean, ends = gains[best]
     if ends.low <= 0:
         said = "no single layer is significantly better kept digital"
-        return Told(tuple(found), (said,), "layers")
+        return Told(tuple(found), (said,), plot)
     note = (
         f"the layer to keep digital first is {best}, by digital_layers={best}: "
         f"{100 * mean:+.2f} points of accuracy"
     )
-    return Told(tuple(found), (note,), "layers")
+    return Told(tuple(found), (note,), plot)
 
 
 def _alone(layers: tuple[Layer, ...]) -> Iterator[tuple[Layer, list[Layer], list[Layer]]]:

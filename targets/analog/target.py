@@ -21,7 +21,7 @@ from targets.analog.device import Device, Kind, device_text, is_file, read_devic
 from targets.analog.draws import MAX_SEED
 from targets.analog.engine import Layer
 from targets.analog.files import read_device_text, read_levels, read_reach, write_files
-from targets.analog.mapping import Arrays, Scheme
+from targets.analog.mapping import Arrays, Mapped, Scheme
 from targets.analog.montecarlo import Wanted
 from targets.analog.programmed import Compensation, Condition
 from targets.analog.simulation import AnalogSimulation
@@ -43,7 +43,8 @@ class Analog(Target):
     A check simulates `chips` chips, numbered from 0, of the seed `chip_seed`, and fewer where the
     95 % interval of their mean accuracy is no more than `halfwidth` to each side before; a chip
     with an accuracy of `floor` is good. They are `time_s` seconds old, with `noise` times the
-    device's standard deviations, and `compensation` of drift. `study` asks more of them; `enough`
+    device's standard deviations, and `compensation` of drift; nonlinear ramps are shifted so that
+    their middle threshold is right, with `calibrate`. `study` asks more of them; `enough`
     is the share of chips that must be good.
 
     With `noise_aware` the network is trained on, for as many epochs as its quantized phase has,
@@ -69,6 +70,7 @@ class Analog(Target):
     time_s: float = 0.0
     noise: float = 1.0
     compensation: Compensation = Compensation.GLOBAL
+    calibrate: bool = True
     study: Study = Study.NONE
     enough: float = 0.9
     noise_aware: bool = False
@@ -124,6 +126,16 @@ class Analog(Target):
             )
         if self.noise_aware:
             require_noise(self.device, device, self._trained)
+        if not self.calibrate and device.nl_adc is None:
+            raise UsageError(
+                f"option calibrate is of devices with nonlinear ramps; device {self.device} has no "
+                f"nl_adc, leave it out"
+            )
+        if device.nl_adc is not None and self.scheme is Scheme.BIT_SLICED:
+            raise UsageError(
+                f"option scheme=bit_sliced adds up its slices digitally, and nonlinear ramps, as "
+                f"device {self.device} has them, read whole sums; use differential or offset"
+            )
         size = self._arrays(device)
         if device.wire is not None and max(size.rows, size.columns) > LARGEST:
             raise UsageError(
@@ -141,7 +153,7 @@ class Analog(Target):
 
     @property
     def _condition(self) -> Condition:
-        return Condition(self.time_s, self.noise, self.compensation)
+        return Condition(self.time_s, self.noise, self.compensation, self.calibrate)
 
     @property
     def _trained(self) -> Condition:
@@ -179,7 +191,7 @@ class Analog(Target):
                     f"option digital_layers: {unknown_name('layer', name, products(graph))}"
                 )
         device = self._device(device_text(self.device))
-        return offences(graph, self._arrays(device), self._digital)
+        return offences(graph, self._arrays(device), self._digital, device.nl_adc is not None)
 
     def files(self) -> tuple[Path, ...]:
         self._device(device_text(self.device))
@@ -226,12 +238,16 @@ class Analog(Target):
     def _layers(self, graph: Graph, folder: Path) -> tuple[Device, tuple[Layer, ...]]:
         """The device and the layers of the artifact in `folder`."""
         device = self._device(read_device_text(folder))
-        mapped = map_graph(graph, self._arrays(device), self._digital)
+        mapped = self._mapped(graph, device)
         return device, equip(read_levels(folder, mapped, device), device, read_reach(folder))
+
+    def _mapped(self, graph: Graph, device: Device) -> dict[int, Mapped]:
+        return map_graph(graph, self._arrays(device), self._digital, device.nl_adc is not None)
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         device, layers = self._layers(graph, folder)
         return figures.metrics(graph, layers, device)
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
-        return figures.notes(self._layers(graph, folder)[1])
+        device, layers = self._layers(graph, folder)
+        return figures.notes(graph, layers, device)

@@ -99,19 +99,37 @@ def test_the_fewest_bits_yield_enough_and_one_less_does_not(tmp_path: Path) -> N
     assert answer(Study.ADC_BITS, none).notes[0].startswith("no ADC of up to ")
 
 
-@pytest.mark.parametrize("asked", [Study.TIME, Study.NOISE, Study.ADC_BITS, Study.LAYERS])
+@pytest.mark.parametrize(
+    "asked", [Study.TIME, Study.NOISE, Study.ADC_BITS, Study.LAYERS, Study.BUDGET]
+)
 def test_a_study_is_plotted(tmp_path: Path, asked: Study) -> None:
-    told = answer(asked, bench(tmp_path))
+    told = answer(asked, bench(tmp_path, 0.8 if asked is Study.BUDGET else 0.0))
     (path,) = (tmp_path / f"study_{asked.value}.svg",)
-    assert told.notes[-1] == f"plot: {path}"
+    assert told.notes[-1] == f"plot: {path}" and told.plot is not None
     root = ElementTree.fromstring(path.read_text())
     texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert "mean accuracy, %" in texts and told.axis in texts
+    assert {told.plot.x, told.plot.y} <= set(texts)
     if asked is Study.LAYERS:
         assert {metric.name for metric in told.metrics} <= set(texts)
     again = path.read_bytes()
-    answer(asked, bench(tmp_path))
+    answer(asked, bench(tmp_path, 0.8 if asked is Study.BUDGET else 0.0))
     assert path.read_bytes() == again
+
+
+def test_the_budgets_plot_is_of_the_yields_that_were_seen(tmp_path: Path) -> None:
+    """Those of the multipliers that were tried, in order, each with its interval; the budget's is
+    the last that is enough."""
+    asked = bench(tmp_path, 0.8)
+    told = answer(Study.BUDGET, asked)
+    assert told.plot is not None and told.plot.places == tuple(sorted(told.plot.places))
+    assert {0.0, study.LARGEST} <= set(told.plot.places)
+    enough = []
+    for noise, point in zip(told.plot.places, told.plot.points, strict=True):
+        shares = study._with_noise(asked, noise).mean(axis=1)
+        assert point.value == (shares >= 0.8).mean()
+        assert point.interval is not None and point.interval.low <= point.value
+        enough.append(point.interval.low >= 0.8)
+    assert told.metrics[0].value == told.plot.places[enough.index(False) - 1]
 
 
 @pytest.mark.parametrize(
