@@ -25,11 +25,11 @@ def program(layer: Mapped, device: Device, condition: Condition, draws: Draws) -
     gain = None
     if start is not None:
         gain = _gain(layer, start, made.seen(conductances), condition.compensation)
-    variance = made.variance(conductances)
+    variance, by_sample = (made.variance(conductances, per) for per in (Per.MVM, Per.SAMPLE))
     if made.flickers(Per.CHIP):
         conductances += made.flicker(conductances)
         np.maximum(conductances, 0, out=conductances)
-    return Programmed(made.seen(conductances), variance, gain)
+    return Programmed(made.seen(conductances), variance, by_sample, gain)
 
 
 class _Programming:
@@ -99,14 +99,14 @@ class _Programming:
         since = self.condition.time_s + (0.0 if drift is None else drift.t0_s)
         return self.condition.noise * flicker_law(flicker, self.level, since)
 
-    def variance(self, found: FloatArray) -> FloatArray | None:
-        """Of readings at every product, in steps of the integer weights; of columns of devices
-        where readings share them."""
+    def variance(self, found: FloatArray, per: Per) -> FloatArray | None:
+        """Of readings, of what is drawn for every product, or for every sample, in steps of the
+        integer weights; of columns of devices where readings share them."""
         total: FloatArray | None = None
-        scale = self.condition.noise
-        if self.device.white is not None and self.device.white.sigma_us * scale > 0:
-            total = np.full_like(found, (self.device.white.sigma_us * scale) ** 2)
-        if self.flickers(Per.MVM):
+        white, scale = self.device.white, self.condition.noise
+        if white is not None and white.per is per and white.sigma_us * scale > 0:
+            total = np.full_like(found, (white.sigma_us * scale) ** 2)
+        if self.flickers(per):
             gathered = (found * self._flicker_sigma()) ** 2
             total = gathered if total is None else total + gathered
         if total is None:

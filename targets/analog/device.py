@@ -23,10 +23,12 @@ class Kind(Enum):
 
 
 class Per(Enum):
-    """What a random number is drawn for: once for a chip, or anew for every matrix-vector
-    product."""
+    """What a random number is drawn for: once for a chip; anew for every sample, whose products,
+    those of a convolution's positions and of a code's bits, share it; or anew for every
+    matrix-vector product."""
 
     CHIP = "chip"
+    SAMPLE = "sample"
     MVM = "mvm"
 
 
@@ -139,7 +141,8 @@ class Drift:
 @dataclass(frozen=True)
 class Flicker:
     """1/f noise that has gathered since programming: of g(t), sigma = g(t) * min(factor *
-    r^-exponent, limit) * sqrt(ln((t + window_s)/(2 window_s))), t seconds since programming."""
+    r^-exponent, limit) * sqrt(ln((t + window_s)/(2 window_s))), t seconds since programming. It is
+    drawn as `per` says; per chip, no conductance goes below 0 by it."""
 
     factor: float
     exponent: float
@@ -157,23 +160,31 @@ class Flicker:
 
 @dataclass(frozen=True)
 class White:
-    """Noise of sigma_us microsiemens on each device, at every matrix-vector product anew."""
+    """Noise of sigma_us microsiemens on each device, for every sample or product anew."""
 
     sigma_us: float
+    per: Per
     source: str
 
     def __post_init__(self) -> None:
         within("sigma_us", self.sigma_us, 0, 1e9)
+        if self.per is Per.CHIP:
+            raise ValueError(
+                "per must be sample or mvm, not chip: what stays is an error of programming"
+            )
 
 
 @dataclass(frozen=True)
 class Optical:
     """Values from -1 to 1 (those beyond are clamped) are rounded to steps of 1/precision; then
-    noise is added of which the share `leakage` would be read as another step. `leakage` 0: none."""
+    noise is added of which the share `leakage` would be read as another step. `leakage` 0: none.
+    It is drawn as `per` says: that of weights by any law per chip, gaussian also per sample or
+    product; that of inputs per product."""
 
     precision: int
     noise: Law
     leakage: float
+    per: Per
     source: str
 
     def __post_init__(self) -> None:
@@ -333,6 +344,15 @@ class Device:
             raise ValueError("conversion is of devices with an adc; leave it out")
         if self.nl_adc is not None:
             self._check_ramp()
+        if self.weight is not None and self.weight.per is not Per.CHIP:
+            if self.weight.noise is not Law.GAUSSIAN:
+                per, noise = self.weight.per.value, self.weight.noise.value
+                raise ValueError(
+                    f"weight: noise must be gaussian where it is drawn per {per}, as sums of "
+                    f"{noise} noise follow another law; use chip"
+                )
+        if self.input is not None and self.input.per is not Per.MVM:
+            raise ValueError("input: per must be mvm, as inputs are set for every product")
         self._check_sigma()
 
     def _check_ramp(self) -> None:

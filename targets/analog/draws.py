@@ -23,6 +23,7 @@ class Draw(Enum):
     CONVERTER_OFFSET = 6
     CONVERTER = 7
     RAMP = 8
+    SAMPLE = 9
 
 
 def stream(seed: int, chip: int, layer: int, tile: int, draw: Draw, batch: int = 0) -> Generator:

@@ -25,6 +25,7 @@ from targets.analog.ramp import Ramp, read, thresholds
 # Samples that a stream of random numbers is drawn for, at most, and the memory that they may take:
 # both are part of what a result means.
 BATCH, BATCH_BYTES = 256, 32 << 20
+DRAWN = 1 << 18  # errors of devices that are drawn at a time
 CODE_BITS = 14  # behind the point, of inputs that are no integers any more
 
 
@@ -171,8 +172,9 @@ class _Chips:
         self.programmed = self._program()
         to_grid(self.programmed.weights, max(self.fraction - self.coded, 0))
         self.thresholds = None if layer.ramp is None else self._thresholds(layer.ramp)
-        if self.programmed.variance is not None:
-            to_grid(self.programmed.variance, self.fraction)
+        for variance in (self.programmed.variance, self.programmed.by_sample):
+            if variance is not None:
+                to_grid(variance, self.fraction)
 
     @property
     def _input_noise(self) -> bool:
@@ -213,7 +215,7 @@ class _Chips:
         vectors = vectors.reshape(len(x), shape[1], *vectors.shape[1:]).transpose(0, 2, 1, 3, 4)
         flat = vectors.reshape(len(x), vectors.shape[1], -1, vectors.shape[-1])
         applied = self._driven(self.layer.drive.applied(flat).astype(np.float64), batch)
-        total = self._sums(applied, batch, see)
+        total = self._sums(applied, batch, shape[1], see)
         if len(passes) > 1:
             parts = total.reshape(*total.shape[:2], len(passes), -1, total.shape[-1])
             total = np.tensordot(parts, passes.astype(np.float64), axes=([2], [0]))
@@ -244,15 +246,24 @@ class _Chips:
         return to_grid(made, self.coded)
 
     def _sums(
-        self, x: FloatArray, batch: int, see: Callable[[Layer, FloatArray], None]
+        self,
+        x: FloatArray,
+        batch: int,
+        samples: int,
+        see: Callable[[Layer, FloatArray], None],
     ) -> FloatArray:
-        """Vectors (1 or c, groups, m, inputs) to sums (c, groups, m, outputs)."""
+        """Vectors (1 or c, groups, m, inputs) to sums (c, groups, m, outputs); m are passes,
+        samples and positions."""
         mapped, made = self.layer.mapped, self.programmed
         total: FloatArray | None = None
         for block, rows in enumerate(mapped.row_blocks):
             readings = np.matmul(x[..., rows], made.weights[:, :, rows])
             if made.variance is not None:
-                readings += self._white(x[..., rows], made.variance[:, :, rows], block, batch)
+                variance = made.variance[:, :, rows]
+                readings += self._white(x[..., rows], variance, block, batch, Draw.WHITE)
+            if made.by_sample is not None:
+                variance = made.by_sample[:, :, rows]
+                readings += self._kept(x[..., rows], variance, block, batch, samples)
             see(self.layer, readings)
             if self.layer.ramp is not None:
                 return self._stepped(readings, self.layer.ramp)
@@ -279,17 +290,49 @@ class _Chips:
                 part[...] = read(ramp.steps, own, part)
         return readings
 
-    def _white(self, x: FloatArray, variance: FloatArray, block: int, batch: int) -> FloatArray:
+    def _white(
+        self, x: FloatArray, variance: FloatArray, block: int, batch: int, draw: Draw
+    ) -> FloatArray:
         """Noise of every product: the sum of independent normal errors of devices is normal."""
-        mapped = self.layer.mapped
         sigma: FloatArray = np.sqrt(np.matmul(x * x, variance))
-        for place, tile, by in self._streams(Draw.WHITE, block, batch):
-            part = sigma[place, tile.group][:, tile.columns if mapped.shares else tile.readings]
+        for place, tile, by in self._streams(draw, block, batch):
+            part = sigma[place, tile.group][:, self._drawn(tile)]
             part *= by.standard_normal(part.shape, dtype=np.float32)
+        return self._subtracted(sigma)
+
+    def _kept(
+        self, x: FloatArray, variance: FloatArray, block: int, batch: int, samples: int
+    ) -> FloatArray:
+        """Noise of devices that is the same for all of a sample's products."""
+        each = len(self.layer.drive.weights) * self.layer.mapped.product.positions
+        if each == 1:
+            return self._white(x, variance, block, batch, Draw.SAMPLE)
+        passes, inputs, columns = len(self.layer.drive.weights), x.shape[-1], variance.shape[-1]
+        shape = len(variance), x.shape[1], passes, samples, -1
+        given = np.broadcast_to(x, (len(variance), *x.shape[1:])).reshape(*shape, inputs)
+        found = np.empty((*given.shape[:-1], columns))
+        for place, tile, by in self._streams(Draw.SAMPLE, block, batch):
+            sigma = np.sqrt(variance[place, tile.group][:, self._drawn(tile)])
+            many = max(1, DRAWN // sigma.size)
+            for start in range(0, samples, many):
+                part = slice(start, min(start + many, samples))
+                errors = by.standard_normal((part.stop - start, *sigma.shape), dtype=np.float32)
+                moved = to_grid(errors * sigma, max(self.fraction - self.coded, 0))
+                own = found[place, tile.group][:, part, :, self._drawn(tile)]
+                own[...] = np.matmul(given[place, tile.group][:, part], moved)
+        return self._subtracted(found.reshape(*found.shape[:2], -1, columns))
+
+    def _drawn(self, tile: Tile) -> slice:
+        """Which of a tile's columns or readings have errors of their own."""
+        return tile.columns if self.layer.mapped.shares else tile.readings
+
+    def _subtracted(self, errors: FloatArray) -> FloatArray:
+        """Of readings, where errors are of columns that they share."""
+        mapped = self.layer.mapped
         if not mapped.shares:
-            return sigma
+            return errors
         assert mapped.minus is not None
-        difference: FloatArray = take(sigma, mapped.plus) - take(sigma, mapped.minus)
+        difference: FloatArray = take(errors, mapped.plus) - take(errors, mapped.minus)
         return difference
 
     def _errors(self, shape: tuple[int, ...], block: int, batch: int) -> FloatArray | float:

@@ -2,10 +2,10 @@
 value for another.
 
 As AnalogVNN has it (Shah and Youngblood, APL Machine Learning 1, 026116 (2023), arXiv 2210.10048,
-and its package's `nn/noise`), with three things made definite: weights are drawn once per chip,
-inputs and sums once per matrix-vector product; the detector's noise comes before its converter,
-since what it gives is digital; and codes and weights are normalised by the largest of their layer,
-or, for weights, of their output.
+and its package's `nn/noise`), with three things made definite: weights are drawn per chip, sample
+or matrix-vector product, as the device says, inputs and sums once per matrix-vector product; the
+detector's noise comes before its converter, since what it gives is digital; and codes and weights
+are normalised by the largest of their layer, or, for weights, of their output.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from targets.analog.device import Device, Law, Optical
+from targets.analog.device import Device, Law, Optical, Per
 from targets.analog.draws import Draw, stream
 from targets.analog.leakage import gaussian_sigma, laplacian_scale, poisson_rate
 from targets.analog.mapping import FloatArray, Mapped
@@ -57,8 +57,15 @@ def program(layer: Mapped, device: Device, condition: Condition, draws: Draws) -
     found = np.empty((len(draws.chips), *levels.shape))
     found[:] = levels
     if device.weight is not None and device.weight.leakage and condition.noise:
-        law = device.weight.noise
+        law, per = device.weight.noise, device.weight.per
         parameter = spread(law, device.weight.leakage, device.weight.precision)
+        if per is not Per.CHIP:
+            sigma = parameter * condition.noise * layer.unit[:, None]
+            variance = np.broadcast_to(sigma**2, found.shape).copy()
+            whole = found * layer.unit[:, None]
+            if per is Per.MVM:
+                return Programmed(whole, variance)
+            return Programmed(whole, by_sample=variance)
         for place, chip in enumerate(draws.chips):
             for number, tile in enumerate(layer.tiles):
                 by = stream(draws.seed, chip, draws.layer, number, Draw.PROGRAMMING)

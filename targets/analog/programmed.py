@@ -45,10 +45,12 @@ class Draws:
 class Programmed:
     """A layer on c chips. `weights` (c, groups, inputs, readings) are what the readings multiply
     by, in steps of the integer weights; `variance` (c, groups, inputs, readings, or columns where
-    readings share them) what they vary by at every product anew, in squares of the same units;
-    `gain` (c, row blocks, groups, readings) are the digital part's factors.
+    readings share them) what they vary by at every product anew, in squares of the same units, and
+    `by_sample` what for every sample anew; `gain` (c, row blocks, groups, readings) are the digital
+    part's factors.
     """
 
     weights: FloatArray
     variance: FloatArray | None = None
+    by_sample: FloatArray | None = None
     gain: FloatArray | None = None

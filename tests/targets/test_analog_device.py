@@ -66,12 +66,22 @@ def test_a_wrong_file_is_refused_with_the_place(old: str, new: str, message: str
          '[detector]\nprecision = 127\nnoise = "poisson"', "sums are below 0, too"),
         ('[weight]\nprecision = 15\nnoise = "gaussian"\nleakage = 0.2',
          '[weight]\nprecision = 15\nnoise = "poisson"\nleakage = 0.9999', "out of reach"),
+        ('noise = "gaussian"\nleakage = 0.2\nper = "chip"',
+         'noise = "laplacian"\nleakage = 0.2\nper = "mvm"', "drawn per mvm, as sums of laplacian"),
+        ('per = "mvm"', 'per = "sample"', "input: per must be mvm"),
+        ('per = "chip"', 'per = "batch"', "per must be one of chip, sample, mvm, not 'batch'"),
+        ('per = "chip"\n', "", "weight: per must be given"),
     ],
 )  # fmt: skip
 def test_a_wrong_photonic_file_is_refused(old: str, new: str, message: str) -> None:
     assert old in PHOTONIC
     with pytest.raises(UsageError, match=message):
         read_device("x", PHOTONIC.replace(old, new, 1))
+
+
+def test_white_noise_that_stays_is_none() -> None:
+    with pytest.raises(UsageError, match="white: per must be sample or mvm, not chip"):
+        read_device("x", device_text("rram").replace('per = "mvm"', 'per = "chip"'))
 
 
 def test_stuck_devices_are_shares() -> None:

@@ -15,7 +15,8 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from flow.interp import Interpreter
-from flow.ops import IntArray
+from flow.ops import Conv, IntArray
+from flow.qtype import QType
 from flow.vectors import make_vectors
 from targets.analog import crossbar, draws, leakage
 from targets.analog.build import equip
@@ -23,6 +24,8 @@ from targets.analog.converters import Converter
 from targets.analog.device import (
     Adc,
     AdcKind,
+    Dac,
+    DacKind,
     Device,
     Drift,
     Law,
@@ -194,7 +197,7 @@ def test_stuck_devices() -> None:
 @pytest.mark.parametrize("scheme", [Scheme.DIFFERENTIAL, Scheme.OFFSET])
 def test_noise_of_every_product_is_that_of_all_its_devices(scheme: Scheme) -> None:
     """It differs from product to product on one chip; a reference column's is of all outputs."""
-    device = replace(STILL, programming=None, white=White(0.4, "test"))
+    device = replace(STILL, programming=None, white=White(0.4, Per.MVM, "test"))
     x = np.repeat(X, CHIPS, axis=0)
     found = readings(device, Condition(), [3], x, Arrays(64, 64, scheme))[0]
     squares = float((X[0] ** 2).sum())
@@ -216,6 +219,113 @@ def test_reading_noise_per_product_or_per_chip() -> None:
     x = np.repeat(X, 50, axis=0)
     assert np.ptp(readings(device, DAY, [0], x), axis=1).max() == 0
     assert np.ptp(readings(every, DAY, [0], x), axis=1).min() > 0
+
+
+SAMPLES, SIDE = 1500, 2  # of a 3x3 image of one code, whose 2x2 windows are all the same
+
+
+def products_of(device: Device, chips: Sequence[int], samples: int = SAMPLES) -> Floats:
+    """Readings of one convolution: (chips, passes, samples, positions, outputs)."""
+    graph = graph_of(QType(3, signed=True), (1, 3, 3), Conv(KERNELS, np.zeros(5, np.int64)))
+    layers = layers_of(graph, device)
+    found: list[Floats] = []
+    engine = Engine(graph, layers, Hardware(device, Condition(), seed=1))
+    codes = np.full((samples, 1, 3, 3), CODE)
+    engine.follow(codes, chips, 0, lambda _: False, lambda _, y: found.append(y[:, 0].copy()))
+    return found[0].reshape(len(chips), -1, samples, SIDE * SIDE, 5)
+
+
+KERNELS = ints(np.random.default_rng(8), (5, 1, SIDE, SIDE), 7)
+CODE = 3
+OPTICAL = Optical(15, Law.GAUSSIAN, 0.2, Per.SAMPLE, "test")
+DRAWN = {
+    "white": (replace(STILL, programming=None, white=White(0.4, Per.SAMPLE, "test")), 2 * 0.4**2),
+    "optical": (
+        replace(
+            read_device("photonic", device_text("photonic")),
+            weight=OPTICAL,
+            input=None,
+            detector=None,
+        ),
+        leakage.gaussian_sigma(0.2, 15) ** 2,
+    ),
+}
+
+
+def drawn_per(name: str, per: Per) -> tuple[Device, float]:
+    """The device, and the variance of a weight in squares of the integers' steps."""
+    device, variance = DRAWN[name]
+    largest = int(np.abs(KERNELS).max())
+    if name == "optical":
+        return replace(device, weight=replace(OPTICAL, per=per)), variance * largest**2
+    assert device.white is not None
+    return replace(device, white=replace(device.white, per=per)), variance * (largest / 25) ** 2
+
+
+@pytest.mark.parametrize("name", list(DRAWN))
+def test_draws_of_samples_are_shared_by_their_products(name: str) -> None:
+    """Over samples they vary by all devices' errors; a sample's positions are wrong by the same."""
+    device, each = drawn_per(name, Per.SAMPLE)
+    found = products_of(device, [3])[0, 0]
+    variance = CODE**2 * SIDE**2 * each
+    assert np.ptp(found, axis=1).max() < 1e-6 < np.ptp(found[:, 0], axis=0).min()
+    exact = CODE * KERNELS.reshape(5, -1).sum(axis=1)
+    if name == "white":
+        check(found[:, 0], exact, np.full(5, variance))
+    else:
+        assert abs(found[:, 0].var(axis=0, ddof=1).mean() / variance - 1) < 0.06
+
+
+@pytest.mark.parametrize("name", list(DRAWN))
+def test_draws_of_products_are_their_own(name: str) -> None:
+    device, each = drawn_per(name, Per.MVM)
+    found = products_of(device, [3])[0, 0]
+    variance = CODE**2 * SIDE**2 * each
+    assert abs(found.var(axis=0, ddof=1).mean() / variance - 1) < 0.04
+    together = np.corrcoef(found[:, :, 0], rowvar=False)[~np.eye(SIDE * SIDE, dtype=bool)]
+    assert np.abs(together).max() < 4 / math.sqrt(SAMPLES)
+
+
+def test_draws_of_chips_are_the_same_for_all_samples() -> None:
+    """And vary from chip to chip as those of samples do from sample to sample."""
+    device, each = drawn_per("optical", Per.CHIP)
+    found = products_of(device, range(1500), 3)[:, 0]
+    assert np.ptp(found, axis=(1, 2)).max() == 0
+    variance = CODE**2 * SIDE**2 * each
+    assert abs(found[:, 0, 0].var(axis=0, ddof=1).mean() / variance - 1) < 0.06
+    # A device's errors of two chips, of two samples of one, are independent.
+    device, _ = drawn_per("optical", Per.SAMPLE)
+    chips = products_of(device, range(2))[:, 0, :, 0, 0]
+    assert abs(np.corrcoef(chips)[0, 1]) < 4 / math.sqrt(SAMPLES)
+
+
+@pytest.mark.parametrize("per", [Per.SAMPLE, Per.MVM])
+def test_passes_share_the_errors_of_their_sample(per: Per) -> None:
+    """Of codes that are applied bit by bit: shifted and added, shared errors are those of the whole
+    code, others those of its bits; the readings of row blocks are added."""
+    serial = Dac(DacKind.BIT_SERIAL, 1, "test")
+    device = replace(STILL, programming=None, white=White(0.4, per, "test"), dac=serial)
+    layer = matrix_layer(WEIGHTS, MOST, device, Arrays(17, 64, Scheme.DIFFERENTIAL))
+    graph = graph_of(codes_of(layer), (INPUTS,), layer.mapped.product.node.op)
+    fine = replace(layer, converter=Converter(step=2.0**-20))
+    engine = Engine(graph, [fine], Hardware(device, Condition(), 1))
+    x = np.repeat(X, SAMPLES, axis=0)
+    found = engine.run(x, [0])[0].astype(np.float64)
+    bits, weights = layer.drive.applied(X).reshape(-1, INPUTS), layer.drive.weights
+    squares = float((X**2).sum()) if per is Per.SAMPLE else float(weights**2 @ bits.sum(axis=1))
+    variance = 2 * squares * (0.4 / (25 / 7)) ** 2 + 1 / 12  # the sum is rounded
+    assert abs(found.var(axis=0, ddof=1).mean() / variance - 1) < 4 * math.sqrt(
+        2 / (SAMPLES * OUTPUTS)
+    )
+
+
+def test_samples_draws_do_not_depend_on_how_many_are_drawn_at_a_time() -> None:
+    device, _ = drawn_per("white", Per.SAMPLE)
+    together = products_of(device, range(3), 50)
+    with mock.patch("targets.analog.engine.DRAWN", 3 * SIDE**2 * 5 + 1):
+        assert np.array_equal(products_of(device, range(3), 50), together)
+    assert np.array_equal(products_of(device, [2], 50)[0], together[2])
+    assert np.array_equal(products_of(device, [0], 20)[0], together[0, :, :20])
 
 
 @pytest.mark.parametrize("compensation", list(Compensation))
@@ -316,7 +426,7 @@ def test_optical_products_have_the_variance_of_three_noises() -> None:
     """s_w^2 x.x + s_x^2 w.w + N s_w^2 s_x^2, with weights per chip and inputs per product."""
     weight, given = (
         replace(PHOTONIC.weight, precision=7, leakage=0.3),  # type: ignore[type-var]
-        Optical(7, Law.GAUSSIAN, 0.1, "test"),
+        Optical(7, Law.GAUSSIAN, 0.1, Per.MVM, "test"),
     )
     device = replace(PHOTONIC, weight=weight, input=given, detector=None)
     found = readings(device, Condition(), range(CHIPS))[:, 0] / 49
@@ -335,7 +445,7 @@ def test_optical_products_have_the_variance_of_three_noises() -> None:
 
 
 def test_optical_precision_rounds_and_clamps() -> None:
-    weight = Optical(2, Law.GAUSSIAN, 0.0, "test")
+    weight = Optical(2, Law.GAUSSIAN, 0.0, Per.CHIP, "test")
     device = replace(PHOTONIC, weight=weight, input=None, detector=None)
     found = readings(device, Condition(), [0])[0, 0]
     assert np.allclose(found, (np.rint(WEIGHTS / 7 * 2) / 2 * 7) @ X[0])
@@ -363,8 +473,9 @@ def _engine(device: Device, arrays: Arrays | None = None, seed: int = 4) -> Engi
         (NOISY, Arrays(7, 9, Scheme.OFFSET)),
         (replace(PCM, adc=NOISY.adc), Arrays(9, 10, Scheme.BIT_SLICED)),
         (PHOTONIC, None),
+        (replace(NOISY, white=White(0.4, Per.SAMPLE, "test")), Arrays(7, 9, Scheme.OFFSET)),
     ],
-    ids=["differential", "offset", "bit sliced", "photonic"],
+    ids=["differential", "offset", "bit sliced", "photonic", "by sample"],
 )
 def test_a_chip_is_the_same_in_any_company(device: Device, arrays: Arrays | None) -> None:
     codes = make_vectors(conv_net(2).input, None)[:20]
