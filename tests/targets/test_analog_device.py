@@ -40,7 +40,7 @@ def test_what_ships_says_where_every_number_is_from(name: str) -> None:
         ("sigma_us = [0.26348, 1.9650, -1.1731]", "sigma_us = []", "a list of 1 to 64 numbers"),
         ("mean_range = [0.049, 0.1]", "mean_range = [0.2, 0.1]", "mean_range must ascend"),
         ("mean = [0.0244, -0.0155]", "mean = [0.0244]", "mean must be two numbers, not 1"),
-        ('per = "chip"', 'per = "sample"', "per must be one of chip, mvm, not 'sample'"),
+        ('per = "chip"', 'per = "batch"', "per must be one of chip, sample, mvm, not 'batch'"),
         ('kind = "sar"', 'kind = "flash"', "adc: kind must be one of sar, ramp, not 'flash'"),
         ("rows = 512", "rows = 512.0", "tile: rows must be a whole number"),
         ("columns = 512", "columns = 1", "tile: columns must be from 2"),
@@ -69,7 +69,6 @@ def test_a_wrong_file_is_refused_with_the_place(old: str, new: str, message: str
         ('noise = "gaussian"\nleakage = 0.2\nper = "chip"',
          'noise = "laplacian"\nleakage = 0.2\nper = "mvm"', "drawn per mvm, as sums of laplacian"),
         ('per = "mvm"', 'per = "sample"', "input: per must be mvm"),
-        ('per = "chip"', 'per = "batch"', "per must be one of chip, sample, mvm, not 'batch'"),
         ('per = "chip"\n', "", "weight: per must be given"),
     ],
 )  # fmt: skip
