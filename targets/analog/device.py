@@ -271,17 +271,77 @@ class NlAdc:
 @dataclass(frozen=True)
 class Conversion:
     """What an ADC's conversion takes: 10^((sndr - fom_db)/10)/2 joules, sndr = 6.02 bits + 1.76 dB,
-    by Schreier's figure of merit, that of the width in use."""
+    by Schreier's figure of merit, those that are known of the width in use; its cycles' clock."""
 
-    fom_db: float
+    fom_db: tuple[float, ...]
+    clock_mhz: float
     source: str
 
     def __post_init__(self) -> None:
-        within("fom_db", self.fom_db, 100, 250)
+        _check_known("fom_db", self.fom_db, 100, 250)
+        within("clock_mhz", self.clock_mhz, 1e-3, 1e6)
 
-    def joules(self, bits: int) -> float:
-        """Of one conversion."""
-        return float(10 ** ((6.02 * bits + 1.76 - self.fom_db) / 10) / 2)
+    def joules(self, bits: int) -> tuple[float, ...]:
+        """Of one conversion, for each figure of merit."""
+        return tuple(10 ** ((6.02 * bits + 1.76 - fom) / 10) / 2 for fom in self.fom_db)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A read of an array takes volts^2 * conductance * pulse of each device, the pulse as long as
+    its code, `pulse_ns` for the largest. Of this and what follows, all numbers that are known are
+    given, ascending."""
+
+    volts: tuple[float, ...]
+    pulse_ns: tuple[float, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        _check_known("volts", self.volts, 0, 100)
+        _check_known("pulse_ns", self.pulse_ns, 0, 1e9)
+
+
+@dataclass(frozen=True)
+class DriveCost:
+    """Picojoules that a DAC takes to drive a line once: a pulse, or a bit."""
+
+    pj: tuple[float, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        _check_known("pj", self.pj, 0, 1e9)
+
+
+@dataclass(frozen=True)
+class Digital:
+    """Picojoules of an addition and of a product in the digital part."""
+
+    add_pj: tuple[float, ...]
+    multiply_pj: tuple[float, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        _check_known("add_pj", self.add_pj, 0, 1e9)
+        _check_known("multiply_pj", self.multiply_pj, 0, 1e9)
+
+
+@dataclass(frozen=True)
+class Light:
+    """What photonic arrays take: a DAC for an input, an amplifier for a sum; a modulator and a
+    laser for each input and two rings for each weight, which draw power for a product's
+    `cycle_ns`."""
+
+    dac_pj: tuple[float, ...]
+    tia_pj: tuple[float, ...]
+    modulator_mw: tuple[float, ...]
+    ring_mw: tuple[float, ...]
+    laser_mw: tuple[float, ...]
+    cycle_ns: tuple[float, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        for name in ("dac_pj", "tia_pj", "modulator_mw", "ring_mw", "laser_mw", "cycle_ns"):
+            _check_known(name, getattr(self, name), 0, 1e9)
 
 
 @dataclass(frozen=True)
@@ -327,6 +387,10 @@ class Device:
     adc: Adc | None = None
     nl_adc: NlAdc | None = None
     conversion: Conversion | None = None
+    read: Read | None = None
+    drive: DriveCost | None = None
+    digital: Digital | None = None
+    light: Light | None = None
     weight: Optical | None = None
     input: Optical | None = None
     detector: Detector | None = None
@@ -396,15 +460,22 @@ class Device:
         )
 
 
+def _check_known(name: str, known: tuple[float, ...], low: float, high: float) -> None:
+    for number in known:
+        within(name, number, low, high)
+    if list(known) != sorted(known):
+        raise ValueError(f"{name} must ascend, not {', '.join(f'{n:g}' for n in known)}")
+
+
 def _check_leakage(leakage: float) -> None:
     if not 0 <= leakage < 1:
         raise ValueError(f"leakage must be from 0 to below 1, not {leakage:g}")
 
 
-_OPTICAL = ("weight", "input", "detector")
+_OPTICAL = ("weight", "input", "detector", "light")
 _ELECTRICAL = (
     *("conductance", "programming", "stuck", "drift", "flicker", "white", "wire", "dac", "adc"),
-    *("nl_adc", "conversion"),
+    *("nl_adc", "conversion", "read", "drive"),
 )
 
 

@@ -9,15 +9,17 @@ from flow.graph import Graph
 from flow.metric import Kind, Metric
 from flow.target import LayerNote
 from targets.analog.build import calibrated, coverage, lossless
+from targets.analog.costs import computed, conversions, costs, reads
 from targets.analog.device import Device, Optical
 from targets.analog.engine import Layer
-from targets.analog.steps import chain_of
 
 COUNTED = "counted in the mapping"
 
 
-def metrics(graph: Graph, layers: tuple[Layer, ...], device: Device) -> list[Metric]:
-    """Of the whole network."""
+def metrics(
+    graph: Graph, layers: tuple[Layer, ...], device: Device, active: Mapping[str, float]
+) -> list[Metric]:
+    """Of the whole network; `active` is `activity`, nothing where there were no samples."""
     done = coverage(graph, {layer.number: layer.mapped for layer in layers})
     tiles = sum(len(layer.mapped.tiles) for layer in layers)
     devices = sum(layer.mapped.levels.size for layer in layers)
@@ -31,49 +33,32 @@ def metrics(graph: Graph, layers: tuple[Layer, ...], device: Device) -> list[Met
         ("tiles", tiles, COUNTED),
         ("devices", devices, COUNTED),
         ("tile use", devices / max(places, 1), f"{devices:,} of {places:,} devices in the tiles"),
-        ("conversions", sum(_conversions(layer) for layer in layers), f"{COUNTED}, per inference"),
+        ("conversions", sum(map(conversions, layers)), f"{COUNTED}, per inference"),
     )
     counted = [Metric(name, value, "1", Kind.MEASURED, source) for name, value, source in rows]
-    return [*counted, *_costs(layers, device)]
+    return [*counted, *_cycles(layers, device), *costs(graph, layers, device, active)]
 
 
-def _costs(layers: tuple[Layer, ...], device: Device) -> list[Metric]:
+def _cycles(layers: tuple[Layer, ...], device: Device) -> list[Metric]:
     """Of the ADCs of one inference, layers and positions one after another."""
     adc = device.adc
     plain = tuple(layer for layer in layers if layer.ramp is None)
     found = []
     if adc is not None:
         each = adc.kind.cycles(adc.bits)
-        reads = sum(map(_reads, plain))
-        source = f"{reads:,} reads one after another, {each} cycles each ({adc.kind.value})"
-        found.append(Metric("conversion_cycles", reads * each, "cycles", Kind.ASSUMED, source))
+        count = sum(map(reads, plain))
+        source = f"{count:,} reads one after another, {each} cycles each ({adc.kind.value})"
+        found.append(Metric("conversion_cycles", count * each, "cycles", Kind.ASSUMED, source))
     if device.nl_adc is not None:
         cycles = sum(_ramp_cycles(layer) for layer in layers)
         source = "nonlinear ramps, one after another, 2^bits cycles each"
         found.append(Metric("ramp_cycles", cycles, "cycles", Kind.ASSUMED, source))
-    if adc is not None and device.conversion is not None:
-        count, joules = sum(map(_conversions, plain)), device.conversion.joules(adc.bits)
-        told = f"{count:,} conversions of {adc.bits} bits at {device.conversion.fom_db:g} dB"
-        source = f"ADCs alone, {told}: {device.conversion.source}"
-        found.append(Metric("ADC energy", 1e12 * count * joules, "pJ", Kind.ASSUMED, source))
     return found
-
-
-def _reads(layer: Layer) -> int:
-    """How often a layer's arrays are read for one inference, all at once."""
-    return layer.mapped.product.positions * len(layer.drive.weights)
 
 
 def _ramp_cycles(layer: Layer) -> int:
     """Of the layer's nonlinear ramps for one inference."""
-    return 0 if layer.ramp is None else _reads(layer) << layer.ramp.steps.bits
-
-
-def _conversions(layer: Layer) -> int:
-    """How often an ADC converts for one inference."""
-    mapped = layer.mapped
-    each = mapped.unit.size * len(mapped.row_blocks) * len(layer.drive.weights)
-    return each * mapped.product.positions
+    return 0 if layer.ramp is None else reads(layer) << layer.ramp.steps.bits
 
 
 def notes(graph: Graph, layers: tuple[Layer, ...], device: Device) -> dict[str, LayerNote]:
@@ -100,12 +85,6 @@ def notes(graph: Graph, layers: tuple[Layer, ...], device: Device) -> dict[str, 
         shown = tuple(Metric(name, n, "1", Kind.MEASURED, source) for name, n, source in rows)
         found[layer.mapped.name] = LayerNote(requant=text, metrics=shown)
     return found
-
-
-def computed(graph: Graph, layer: Layer) -> tuple[str, ...]:
-    """The nodes that a layer's nonlinear ramp is."""
-    chain = () if layer.ramp is None else chain_of(graph, layer.mapped.product.node)
-    return tuple(node.name for node in chain)
 
 
 def warnings(

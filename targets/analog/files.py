@@ -21,7 +21,12 @@ SLACK = 1e-9  # of levels, which are computed from conductances
 
 
 def write_files(
-    folder: Path, text: str, device: Device, layers: tuple[Layer, ...], reach: Mapping[str, float]
+    folder: Path,
+    text: str,
+    device: Device,
+    layers: tuple[Layer, ...],
+    reach: Mapping[str, float],
+    active: Mapping[str, float],
 ) -> None:
     """Write the device's text, the mapping, and the targets of all devices: conductances in
     microsiemens, or optical weights from -1 to 1; (groups, inputs, columns) of each layer."""
@@ -29,6 +34,7 @@ def write_files(
     body = {
         "levels": "microsiemens" if device.conductance else "optical weights, -1 to 1",
         "reach": dict(reach),
+        "activity": dict(active),
         "layers": [_described(place, layer) for place, layer in enumerate(layers)],
     }
     write_json(folder / MAPPING, body)
@@ -68,9 +74,18 @@ def read_device_text(folder: Path) -> str:
 
 def read_reach(folder: Path) -> dict[str, float]:
     """The readings' reach by node, as it was calibrated. Raises FlowError."""
+    return _numbers(folder, "reach")
+
+
+def read_activity(folder: Path) -> dict[str, float]:
+    """How much arrays are driven, by node. Raises FlowError."""
+    return _numbers(folder, "activity")
+
+
+def _numbers(folder: Path, key: str) -> dict[str, float]:
     try:
         body = json.loads((folder / MAPPING).read_text())
-        return {str(name): float(value) for name, value in dict(body["reach"]).items()}
+        return {str(name): float(value) for name, value in dict(body[key]).items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FlowError(f"{folder / MAPPING} cannot be read: {error!r}; compile again") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,10 +18,17 @@ from targets.analog import figures
 from targets.analog.build import equip, laid_out, map_graph, offences, products
 from targets.analog.chips import Question, ask, hits_of
 from targets.analog.compare import compared
+from targets.analog.costs import activity
 from targets.analog.device import Device, Kind, device_text, is_file, read_device
 from targets.analog.draws import MAX_SEED
 from targets.analog.engine import Layer
-from targets.analog.files import read_device_text, read_levels, read_reach, write_files
+from targets.analog.files import (
+    read_activity,
+    read_device_text,
+    read_levels,
+    read_reach,
+    write_files,
+)
 from targets.analog.mapping import Arrays, Mapped, Scheme
 from targets.analog.montecarlo import Wanted
 from targets.analog.programmed import Compensation, Condition
@@ -209,9 +217,12 @@ class Analog(Target):
     def emit(self, program: Program, folder: Path) -> list[str]:
         text = device_text(self.device)
         device, graph = self._device(text), program.graph
-        arrays = self._arrays(device)
-        layers, reach = laid_out(graph, arrays, self._digital, device, program.samples)
-        write_files(folder, text, device, layers, reach)
+        samples = cache(program.samples)
+        layers, reach = laid_out(graph, self._arrays(device), self._digital, device, samples)
+        active = {}
+        if device.read is not None and (codes := samples()) is not None:
+            active = activity(graph, layers, device, codes)
+        write_files(folder, text, device, layers, reach, active)
         return figures.warnings(graph, layers, device, reach)
 
     def simulation(self, graph: Graph, folder: Path) -> Simulation:
@@ -246,7 +257,7 @@ class Analog(Target):
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         device, layers = self._layers(graph, folder)
-        return figures.metrics(graph, layers, device)
+        return figures.metrics(graph, layers, device, read_activity(folder))
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         device, layers = self._layers(graph, folder)

@@ -26,7 +26,11 @@ def test_what_ships_says_where_every_number_is_from(name: str) -> None:
     ("old", "new", "message"),
     [
         ("max_us = 25.0", "max_us = 25.0\nmax = 1", "conductance: unknown key max; valid: min_us"),
-        ("fom_db = 165.0", "fom_db = 10.0", "conversion: fom_db must be from 100"),
+        ("fom_db = [162.8, 165.0]", "fom_db = [10.0]", "conversion: fom_db must be from 100"),
+        ("fom_db = [162.8, 165.0]", "fom_db = [165.0, 162.8]", "must ascend, not 165, 162.8"),
+        ("volts = [0.2]", "volts = 0.2", "read: volts must be a list of 1 to 64 numbers"),
+        ("pulse_ns = [250.0]", "pulse_ns = [-1.0]", "read: pulse_ns must be from 0"),
+        ("clock_mhz = 1000.0\n", "", "conversion: clock_mhz must be given"),
         ("[drift]", "[drfit]", "device x: unknown key drfit; valid: schema, kind"),
         ("t0_s = 20.0\n", "", "device x: drift: t0_s must be given"),
         ("t0_s = 20.0", "t0_s = 0.0", "drift: t0_s must be from 1e-09"),
