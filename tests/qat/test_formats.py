@@ -23,7 +23,14 @@ from flow.near_ties import ROUNDS
 from flow.onnx_file import read
 from flow.plan import Events, Request
 from flow.qat.checkpoint import CHECKPOINT
-from flow.qat.formats import ActRounding, Format, Granularity, Rule, Scale
+from flow.qat.formats import (
+    Activation,
+    ActRounding,
+    Format,
+    Granularity,
+    Rule,
+    Scale,
+)
 from flow.qat.network import frozen
 from flow.qat.quantizers import for_inference
 from flow.qat.recipe import Conv, Dense, Flatten, MaxPool, Recipe, apply_options
@@ -107,6 +114,47 @@ def test_every_rule_and_format_gives_the_same_integers_everywhere(
     oracle.check(file, imported, codes, interpreter.trace(codes))
     request = Request(str(trained.model), "hls4ml", {}, tmp_path / "out", tmp_path)
     assert compile_model(request, Events()).agreement.matches
+
+
+@pytest.mark.parametrize("function", [Activation.SIGMOID, Activation.TANH])
+def test_functions_are_tables_of_sums(function: Activation, tmp_path: Path) -> None:
+    """The same numbers in Brevitas; nothing rounds before the function, and codes are those that it
+    can have."""
+    recipe = dataclasses.replace(
+        MODELS["digits_tanh"](), activation=function, untrained=True, act_bits=5
+    )
+    trained = train(recipe, tmp_path / "training")
+    reference, file = Reference.load(trained.reference), read(trained.model)
+    imported = import_qonnx(file, "net")
+    kinds = [node.op.name for node in imported.graph.nodes]
+    assert kinds == ["dense", "table", "dense", "table", "dense"]
+    assert imported.graph.value("fc1_act").qtype == QType(5, signed=function is Activation.TANH)
+    host, interpreter = make_host(imported.head, imported.tail), Interpreter(imported.graph)
+    ours = host.dequantize(interpreter.run(host.quantize(reference.x)))
+    np.testing.assert_allclose(ours, reference.y, rtol=1e-9, atol=1e-9)
+    codes = make_vectors(imported.graph.input, None)[:40]
+    oracle.check(file, imported, codes, interpreter.trace(codes))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"act_format": "ternary"}, "activation=tanh goes with act_format=integer only"),
+        ({"fc1.act_format": "binary"}, "activation=tanh goes with act_format=integer only"),
+        ({"rounding": "floor"}, "activation=tanh goes with rounding=half_even only"),
+        ({"activation": "gelu"}, "activation must be one of relu, sigmoid, tanh"),
+    ],
+)
+def test_functions_refuse_what_is_made_for_a_relu(options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        apply_options(MODELS["digits_tanh"](), options)
+    assert message in str(raised.value)
+
+
+def test_a_recipe_of_relus_is_what_it_was() -> None:
+    """What was trained before there were other functions stays valid."""
+    assert "activation" not in MODELS["digits_mlp"]().to_json()
+    assert MODELS["digits_tanh"]().to_json()["activation"] == "tanh"
 
 
 def test_formats_are_in_the_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -21,7 +21,7 @@ from flow.metric import Interval, Kind
 from flow.ops import IntArray
 from flow.plan import Events, Request
 from flow.target import Spread, Trial
-from targets.analog import intervals, montecarlo
+from targets.analog import montecarlo
 from targets.analog.chips import Question, ask, hits_of
 from targets.analog.device import Device, device_text, read_device
 from targets.analog.engine import Engine, Hardware
@@ -187,20 +187,60 @@ def test_the_yield_interval_covers() -> None:
     assert yield_interval(0, 50).high == pytest.approx(1 - 0.025 ** (1 / 50), rel=1e-9)
 
 
-def test_the_two_way_interval_covers_chips_and_samples() -> None:
+@dataclass(frozen=True)
+class Made:
+    """Chips by samples: right where the ease of samples, of mean `ease` and deviation `samples`,
+    and errors of chips and of both together are above 0."""
+
+    ease: float
+    samples: float
+    chips: float
+    both: float
+    shape: tuple[int, int]
+
+    def hits(self, by: np.random.Generator, shape: tuple[int, int]) -> Bools:
+        made = by.normal(self.ease, self.samples, (1, shape[1])).astype(np.float32)
+        made = made + by.normal(0, self.chips, (shape[0], 1)).astype(np.float32)
+        if self.both:
+            made += self.both * by.standard_normal(shape, dtype=np.float32)
+        found: Bools = made > 0
+        return found
+
+
+@pytest.mark.parametrize(
+    ("made", "least"),
+    [
+        (Made(1.7, 1.0, 0.4, 0.0, (40, 120)), 0.93),
+        (Made(1.7, 0.4, 0.4, 1.0, (40, 120)), 0.93),
+        (Made(2.2, 1.0, 0.2, 0.5, (40, 200)), 0.93),
+        (Made(3.0, 1.4, 0.3, 0.3, (64, 200)), 0.91),  # four samples are often wrong
+    ],
+    ids=["chips and samples", "each by itself", "mostly samples", "few samples"],
+)
+def test_the_two_way_interval_covers_chips_and_samples(made: Made, least: float) -> None:
     """Where both are drawn, it is far wider than that of chips alone, which then does not cover."""
-    rng = np.random.default_rng(1)
-    many = rng.normal(1.7, 1.0, (4000, 1)) + rng.normal(0, 0.4, (1, 4000))
-    truth = float((many > 0).mean())
+    truth = float(made.hits(np.random.default_rng(1), (3000, 4000)).mean())
+    both = covered(lambda by: two_way_interval(made.hits(by, made.shape)), truth, 2000)
+    assert least <= both <= 0.97
+    alone = covered(lambda by: mean_interval(made.hits(by, made.shape).mean(axis=1)), truth, 200)
+    assert alone < 0.9
 
-    def hits(by: np.random.Generator) -> Bools:
-        made: Bools = by.normal(1.7, 1.0, (1, 120)) + by.normal(0, 0.4, (40, 1)) > 0
-        return made
 
-    with mock.patch.object(intervals, "RESAMPLES", 200):
-        both = covered(lambda by: two_way_interval(hits(by), 0), truth, 300)
-    alone = covered(lambda by: mean_interval(hits(by).mean(axis=1)), truth, 300)
-    assert 0.91 <= both <= 0.985 and alone < 0.85
+def test_the_two_way_interval_is_of_both_variances() -> None:
+    """By the definition of variance components, and where nothing varies."""
+    rng = np.random.default_rng(0)
+    hits = rng.random((30, 50)) < 0.3 + 0.6 * rng.random((1, 50))
+    mean, rows, columns = hits.mean(), hits.mean(axis=1), hits.mean(axis=0)
+    rest = hits - rows[:, None] - columns + mean
+    error = (rest**2).sum() / (29 * 49)
+    variance = rows.var(ddof=1) / 30 + columns.var(ddof=1) / 50 - error / 1500
+    found = two_way_interval(hits)
+    middle, ends = (np.log(x / (1 - x)) for x in (mean, np.array([found.low, found.high])))
+    halves = (ends - middle) * mean * (1 - mean) / math.sqrt(variance)
+    assert halves == pytest.approx([-halves[1], halves[1]]) and 1.98 < halves[1] < 2.02
+    every = two_way_interval(np.ones((20, 60), dtype=np.bool_))
+    assert every == yield_interval(60, 60)
+    assert two_way_interval(np.arange(60) < np.full((20, 1), 45)).low > 0.6
 
 
 def test_the_spread_is_inside_its_intervals() -> None:

@@ -477,8 +477,8 @@ def test_a_column_without_cuts_has_one_code() -> None:
         ('kind = "pwm"', 'kind = "bit_serial"', "the dac must be pwm, not bit_serial"),
         ("sigma_us = 2.67", "sigma_us = -1.0", "nl_adc: sigma_us must be from 0"),
         ("max_us = 150.0", "max_us = 0.0", "nl_adc: min_us must be below max_us"),
-        ("clock_mhz = 1000.0\n", "", "nl_adc: clock_mhz must be given"),
-        ("clock_mhz = 1000.0", "clock_ghz = 1.0", "nl_adc: unknown key clock_ghz"),
+        ("sigma_us = 2.67\n", "", "nl_adc: sigma_us must be given"),
+        ("sigma_us = 2.67", "sigma = 2.67", "nl_adc: unknown key sigma; valid: min_us"),
     ],
 )
 def test_device_files_with_ramps_that_make_no_sense(old: str, new: str, message: str) -> None:
