@@ -7,6 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,10 @@ from targets.analog.products import Product
 from targets.analog.programmed import Condition, Draws, Programmed
 
 FIRST_CHIP = 1 << 40  # of training; no check simulates chips of such numbers
+_NOT_OF_WEIGHTS = (
+    *("dac", "adc", "nl_adc", "conversion", "input", "detector"),
+    *("read", "drive", "digital", "light"),
+)
 METHOD = 1  # raise it when the same chips would be others
 
 
@@ -31,8 +36,9 @@ def noise_of_chips(
     device: Device, arrays: Arrays, condition: Condition, digital: Collection[str]
 ) -> Noise:
     """The noise of chips of a device under a condition; layers named in `digital` have none."""
-    # Converters are no part of it: other ones ask for no other training.
-    bare = replace(device, adc=None, dac=None, conversion=None, input=None, detector=None)
+    # Other converters and costs ask for no other training.
+    rest: dict[str, Any] = dict.fromkeys(_NOT_OF_WEIGHTS)
+    bare = replace(device, **rest)
     chips = _Chips(bare, arrays, condition, frozenset(digital))
     told = f"{METHOD} {bare} {arrays} {condition} {sorted(digital)}"
     return Noise(hashlib.sha256(told.encode()).hexdigest(), chips.draw)
