@@ -1,6 +1,5 @@
 """Digits at a higher accuracy than `digits_hx8k`, for an ECP5-25k: the same layers, wider, with 3
-bits everywhere. `make bench SUITE=rtl` measures what they take and give. No route of it has been
-finished yet: nextpnr-ecp5 was stopped after seven minutes."""
+bits everywhere. `make bench SUITE=rtl` measures what they take and give."""
 
 import dataclasses
 
