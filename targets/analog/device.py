@@ -68,6 +68,15 @@ class Law(Enum):
     POISSON = "poisson"
 
 
+def _check_levels(min_us: float, max_us: float) -> None:
+    within("min_us", min_us, 0, 1e9)
+    within("max_us", max_us, 0, 1e9)
+    if min_us >= 0.99 * max_us:
+        raise ValueError(
+            f"min_us must be below max_us by 1 % at least, not {min_us:g} of {max_us:g}"
+        )
+
+
 @dataclass(frozen=True)
 class Conductance:
     """Levels 0 and 1, in microsiemens."""
@@ -77,13 +86,7 @@ class Conductance:
     source: str
 
     def __post_init__(self) -> None:
-        within("min_us", self.min_us, 0, 1e9)
-        within("max_us", self.max_us, 0, 1e9)
-        if self.min_us >= 0.99 * self.max_us:
-            raise ValueError(
-                f"min_us must be below max_us by 1 % at least, not {self.min_us:g} of "
-                f"{self.max_us:g}"
-            )
+        _check_levels(self.min_us, self.max_us)
 
     @property
     def span(self) -> float:
@@ -257,13 +260,7 @@ class NlAdc:
     source: str
 
     def __post_init__(self) -> None:
-        within("min_us", self.min_us, 0, 1e9)
-        within("max_us", self.max_us, 0, 1e9)
-        if self.min_us >= 0.99 * self.max_us:
-            raise ValueError(
-                f"min_us must be below max_us by 1 % at least, not {self.min_us:g} of "
-                f"{self.max_us:g}"
-            )
+        _check_levels(self.min_us, self.max_us)
         within("sigma_us", self.sigma_us, 0, 1e9)
         within("clock_mhz", self.clock_mhz, 1e-3, 1e6)
 
