@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from flow.metric import Interval, Kind, Metric
 from flow.report.html import run_page
@@ -163,16 +163,16 @@ def test_clicking_a_layer_shows_it(browser: Browser, page: Path) -> None:
     shown = opened.page
     assert shown.locator("#layer-name").inner_text() == "conv0a"
     shown.locator("a.box", has_text="conv2b").click()
-    assert shown.locator("#layer-name").inner_text() == "conv2b"
+    expect(shown.locator("#layer-name")).to_have_text("conv2b")
     assert shown.url.endswith("#layer-7")
     assert shown.locator("tr[aria-current=true] a").inner_text() == "conv2b"
     assert "reads" in shown.locator("#layer-facts").inner_text()
     shown.locator("#layers a", has_text="add3").first.click()
-    assert shown.locator("#layer-name").inner_text() == "add3"
+    expect(shown.locator("#layer-name")).to_have_text("add3")
     assert not shown.locator("#figure-weights").is_visible()
     shown.locator("a.box").nth(4).focus()
     shown.keyboard.press("Enter")
-    assert shown.locator("#layer-name").inner_text() == "conv1b"
+    expect(shown.locator("#layer-name")).to_have_text("conv1b")
     shown.locator("#cost").select_option(index=1)
     opened.drawn()
     assert "multipliers" in shown.locator("#chart-cost").inner_text()
