@@ -23,7 +23,7 @@ _ROUTERS = {Family.ICE40: NEXTPNR_ICE40, Family.ECP5: NEXTPNR_ECP5}
 _PACKERS = {Family.ICE40: ICEPACK, Family.ECP5: ECPPACK}
 _ENDINGS = {Family.ICE40: "bin", Family.ECP5: "bit"}
 # Of 6,562 cells on an iCE40 it made 57.0 MHz in 67 s of processor time; nextpnr's own choice, heap,
-# 52.7 MHz in 91 s.
+# 52.7 MHz in 79 s.
 _PLACER = "static"
 # What nextpnr takes, in bytes: measured were 275 MiB for 3,986 cells of an ECP5, 333 MiB for 3,835
 # of an iCE40, and 0.8 GB for 20,000 of an ECP5.
