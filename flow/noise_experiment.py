@@ -9,7 +9,6 @@ mnist_cnn.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,13 +64,7 @@ def run_noise_experiment(
             for arm, values in gains.items():
                 values.append(100 * found[f"yield gained on {arm}"])
         rows += [_over_seeds(case, arm, values) for arm, values in gains.items()]
-    path = tables / f"experiment_{NAME}.csv"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    with writing_to(tables):
-        tables.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, text.getvalue().encode())
-    return Finding(NAME, rows, path)
+    return Finding.written(NAME, rows, tables)
 
 
 def _rated(

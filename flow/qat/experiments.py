@@ -183,6 +183,17 @@ class Finding:
     rows: list[list[str]]
     path: Path
 
+    @classmethod
+    def written(cls, name: str, rows: list[list[str]], tables: Path) -> Finding:
+        """The finding, its table in `tables`/experiment_<name>.csv."""
+        path = tables / f"experiment_{name}.csv"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with writing_to(tables):
+            tables.mkdir(parents=True, exist_ok=True)
+            replace_bytes(path, text.getvalue().encode())
+        return cls(name, rows, path)
+
     def __str__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.rows[1:], strict=True)]
         lines = [
@@ -248,10 +259,4 @@ def run_experiment(name: str, runs: Path, tables: Path, note: Callable[[str], No
         left = spent / done * (total - done)
         note(f"{done} of {total} trainings, at most {left:.0f} s left: {now}")
     rows = table(experiment, accuracies)
-    path = tables / f"experiment_{name}.csv"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    with writing_to(tables):
-        tables.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, text.getvalue().encode())
-    return Finding(name, rows, path)
+    return Finding.written(name, rows, tables)

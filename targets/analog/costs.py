@@ -30,14 +30,14 @@ def activity(
     some input codes (n, *input shape)."""
     found = dict.fromkeys((layer.mapped.name for layer in layers), 0.0)
     interpreter, part = Interpreter(graph), samples[:SAMPLES]
+    held = [to_values(layer.mapped.levels, device).sum(axis=2) for layer in layers]
     for sample in range(len(part)):
         values = interpreter.trace(part[sample : sample + 1])
-        for layer in layers:
+        for layer, conductances in zip(layers, held, strict=True):
             mapped, node = layer.mapped, layer.mapped.product.node
-            held = to_values(mapped.levels, device).sum(axis=2)
             pulses = layer.drive.applied(mapped.product.vectors(values[node.inputs[0]])[0])
             given = np.abs(pulses).sum(axis=1) / layer.most
-            found[mapped.name] += float((given * held).sum()) / len(part)
+            found[mapped.name] += float((given * conductances).sum()) / len(part)
     return found
 
 

@@ -233,12 +233,12 @@ class Analog(Target):
         wanted = Wanted(self.chips, self.halfwidth)
         question = Question(wanted, self._condition, self.chip_seed, self.floor)
         told = ask(graph, layers, device, self.device, question, trial)
-        for other in trial.others:
-            arrays = self._arrays(device)
-            theirs, _ = laid_out(other.graph, arrays, self._digital, device, other.samples)
-            hits = hits_of(other.graph, theirs, device, question, other.trial)
-            mine = hits_of(graph, layers, device, question, trial)
-            told = compared(told, mine, hits, other, self.floor)
+        if trial.others:
+            arrays, mine = self._arrays(device), hits_of(graph, layers, device, question, trial)
+            for other in trial.others:
+                theirs, _ = laid_out(other.graph, arrays, self._digital, device, other.samples)
+                hits = hits_of(other.graph, theirs, device, question, other.trial)
+                told = compared(told, mine, hits, other, self.floor)
         if self.study is Study.NONE or trial.right is None:
             return told
         reach = read_reach(folder)

@@ -170,8 +170,9 @@ class Rtl(Target):
         def synthesized() -> None:
             if self.gates:
                 note("building the simulation of the gates")
-                build = partial(gates.build, folder, home, part, ports, latency)
-                said.append(aside.start(lambda: build(self.simulator, self._serial)))
+                how = self.simulator, self._serial
+                build = partial(gates.build, folder, home, part, ports, latency, *how)
+                said.append(aside.start(build))
 
         made = implement(
             tuple(folder / "rtl" / name for name in self._sources),

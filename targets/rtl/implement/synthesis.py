@@ -61,7 +61,7 @@ def synthesize(
             f"write_verilog -noattr {NETLIST}",
         ]
     )
-    for name in (_ADDERS, _CHAINS):
+    for name in (_ADDERS, _CHAINS) if part.family is Family.ECP5 else (_ADDERS,):
         text = (resources.files("targets.rtl.implement") / name).read_text()
         (folder / name).write_text(text)
     # Yosys in the wheel has a /tmp of its own: only what lies below the folder, or is named from
