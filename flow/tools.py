@@ -31,8 +31,8 @@ _END_BYTES = 65536  # of a log, where a program says why it stopped; a trace may
 Tick = Callable[[float], None]  # called now and then with the seconds since a program's start
 T = TypeVar("T")
 
-# In a thread of `Aside`: set when nobody waits for its programs any more.
-_given_up: ContextVar[threading.Event | None] = ContextVar("_given_up", default=None)
+# In a thread of `Aside`: which one.
+_aside: ContextVar[Aside | None] = ContextVar("_aside", default=None)
 
 
 @dataclass(frozen=True)
@@ -294,9 +294,9 @@ class Running:
         """
         try:
             look = pause = 0.001
-            given_up = _given_up.get()
+            aside = _aside.get()
             while not self.ended():
-                if given_up is not None and given_up.is_set():
+                if aside is not None and aside.given_up:
                     raise ToolFailed(f"{Path(self._argv[0]).name} was stopped")
                 time.sleep(pause)
                 pause = min(2 * pause, 0.05)  # short programs are not waited for longer than needed
@@ -418,12 +418,14 @@ class Aside:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor()
         self._given_up = threading.Event()
+        self._block_over = False
         self._started: list[Future[Any]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._block_over = True
         try:
             if kind is None:
                 for started in self._started:
@@ -436,12 +438,29 @@ class Aside:
         """Have `work` done; what it gives is there for certain when the block is over."""
 
         def started() -> T:
-            _given_up.set(self._given_up)
+            _aside.set(self)
             return work()
 
         future = self._threads.submit(copy_context().run, started)
         self._started.append(future)
         return future
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for the programs any more."""
+        return self._given_up.is_set()
+
+    @property
+    def beside_others(self) -> bool:
+        """Whether the block, whose programs are waited for first, is still under way."""
+        return not self._block_over
+
+
+def processors() -> int:
+    """For how many programs there are processors: work of `Aside` leaves its block one of them."""
+    there = os.cpu_count() or 1
+    aside = _aside.get()
+    return max(there - 1, 1) if aside is not None and aside.beside_others else there
 
 
 def run(argv: Sequence[str], cwd: Path, log: Path, tick: Tick | None = None) -> ToolRun:

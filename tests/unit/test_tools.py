@@ -155,6 +155,26 @@ def test_work_aside_is_done_when_the_block_is(tmp_path: Path) -> None:
     assert slow.result().seconds >= 0.3 and quick.result() == 3
 
 
+def test_work_aside_leaves_the_block_a_processor_while_it_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    seen = [tools.processors()]
+
+    def twice() -> None:
+        seen.append(tools.processors())
+        while aside.beside_others:
+            time.sleep(0.001)
+        seen.append(tools.processors())
+
+    with tools.Aside() as aside:
+        waited = aside.start(twice)
+        while len(seen) < 2:
+            time.sleep(0.001)
+    waited.result()
+    assert seen == [4, 3, 4]
+
+
 def test_an_error_aside_is_raised_when_the_block_ends(tmp_path: Path) -> None:
     with pytest.raises(ToolFailed, match="false failed"), tools.Aside() as aside:
         aside.start(lambda: tools.run(["false"], tmp_path, tmp_path / "log"))
