@@ -146,6 +146,26 @@ _FORMATS = {"weight_format": WEIGHT_FORMATS, "act_format": ACT_FORMATS}
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A float network whose answers are learned beside the labels.
+
+    It has `layers` of its own and `float_epochs`, and in all else is trained as the recipe's float
+    twin. Of the loss, `share` is then the divergence from its answers, both softened by
+    `temperature`: G. Hinton, O. Vinyals and J. Dean, Distilling the Knowledge in a Neural Network
+    (2015), arXiv 1503.02531.
+    """
+
+    layers: tuple[Layer, ...]
+    float_epochs: int
+    share: float = 0.7
+    temperature: float = 3.0
+
+    def __post_init__(self) -> None:
+        require_range("share of a teacher", self.share, 0, 1)
+        require_range("temperature of a teacher", self.temperature, 0.1, 100)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A trainable model. Every int, float and Enum field can be set from OPTS.
 
@@ -161,7 +181,8 @@ class Recipe:
     `bops_weight` w the bits of layers are learned: w times the network's bit operations, in those
     of the recipe's own bits, is added to the loss. `overrides` holds (layer, field, value) triples
     with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
-    scalings of training images (of sounds: shifts, speed and noise), 0 for none. `untrained` takes
+    scalings of training images (of sounds: shifts, speed and noise), 0 for none. With a `teacher`
+    the float twin and the quantized network learn from another network too. `untrained` takes
     seeded random weights and inputs instead of training, where only the hardware matters: there is
     no accuracy then.
     """
@@ -198,6 +219,7 @@ class Recipe:
     seed: int = 0
     overrides: tuple[tuple[str, str, int | Format], ...] = ()
     front_end: FrontEnd | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         _require_input(self.input_format, self.input_bits)
@@ -237,6 +259,7 @@ class Recipe:
                 f"model {self.name}: its outputs must be of its input's shape {self.input_shape}, "
                 f"as the data set {self.data!r} has no classes"
             )
+        self._check_teacher()
         weighted = {layer.name for layer in self.layers if isinstance(layer, Weighted)}
         quantized = {layer.name for layer in self.layers if isinstance(layer, Quantized)}
         for layer, field, value in self.overrides:
@@ -265,6 +288,39 @@ class Recipe:
                 f"{said} goes with rounding=half_even only: the half that floor has in the bias "
                 f"would go through the function"
             )
+
+    def _check_teacher(self) -> None:
+        """Raises UsageError where a teacher's answers are not of the same questions."""
+        teacher = self.teaching
+        if teacher is None:
+            return
+        if self.reconstructs:
+            raise UsageError(
+                f"model {self.name}: a teacher's answers are scores of classes, which the data set "
+                f"{self.data!r} has none of"
+            )
+        theirs, ours = (recipe.summary()[-1].output_shape for recipe in (teacher, self))
+        if theirs != ours:
+            raise UsageError(
+                f"model {self.name}: its teacher's outputs must be of shape {ours}, as its own, "
+                f"not {theirs}"
+            )
+
+    @property
+    def teaching(self) -> Recipe | None:
+        """The recipe whose float twin is the teacher."""
+        if self.teacher is None:
+            return None
+        return dataclasses.replace(
+            self,
+            name=f"{self.name} teacher",
+            layers=self.teacher.layers,
+            float_epochs=self.teacher.float_epochs,
+            act_format=Format.INTEGER,
+            weight_format=Format.INTEGER,
+            overrides=(),
+            teacher=None,
+        )
 
     def bits(self, layer: str, field: str) -> int:
         """The bits that hold for one layer: what its format says, its override, or the recipe's."""
@@ -427,15 +483,16 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Everything that decides the trained network, JSON-able."""
         fields = {f.name: show_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        fields["layers"] = [
-            {"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers
-        ]
+        fields["layers"] = _listed(self.layers)
         fields["overrides"] = [[*key, show_value(value)] for *key, value in self.overrides]
         if self.activation is Activation.RELU:
             del fields["activation"]
         del fields["front_end"]
         if self.front_end is not None:
             fields["front_end"] = self.front_end.to_json()
+        del fields["teacher"]
+        if self.teacher is not None:
+            fields["teacher"] = {**vars(self.teacher), "layers": _listed(self.teacher.layers)}
         return fields
 
     def digest(self) -> str:
@@ -448,6 +505,10 @@ class Recipe:
         deciding = {k: v for k, v in self.to_json().items() if k not in _QUANTIZED_ONLY}
         deciding["overrides"] = [row for row in deciding["overrides"] if row[1] == "act_format"]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def _listed(layers: tuple[Layer, ...]) -> list[dict[str, Any]]:
+    return [{"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in layers]
 
 
 def pair(extent: Extent) -> tuple[int, int]:

@@ -34,8 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 class Phase(Enum):
-    """The parts of a training; most have the first two."""
+    """The parts of a training; most have the float and the quantized one."""
 
+    TEACHER = "teacher"
     FLOAT = "float"
     QUANTIZED = "quantized"
     TUNED = "tuned"

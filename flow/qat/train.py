@@ -1,5 +1,5 @@
 """Train a recipe: the float twin first, then the quantized network that starts from it, then,
-where that is asked for, this one again, through noise.
+where that is asked for, this one again, through noise. A recipe's teacher comes before them all.
 
 A run that is killed continues from its last epoch and ends with the same bits; a finished folder is
 returned as it is.
@@ -8,6 +8,7 @@ returned as it is.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import math
 import platform
@@ -51,6 +52,7 @@ from flow.qat.result import (
     finished,
     write_result,
 )
+from flow.qat.teacher import divergence
 from flow.qat.tuning import Tuning, digest_of
 from flow.qat.twin import SAMPLES, twin_errors
 from flow.roc import Roc
@@ -200,6 +202,7 @@ class _Run:
         standardize = Standardize.of(task.fit[0], task.split.sound) if recipe.standardize else None
         self.twin = float_network(recipe, standardize)
         self.history: tuple[Epoch, ...] = ()
+        self.twins = twins
         self.data = task.split.digest()
         self.identity = f"{digest_of(recipe, tuning)} {self.data}"
         self.twin_identity = f"{recipe.twin_digest()} {self.data}"
@@ -212,6 +215,7 @@ class _Run:
         )
         self.spent = self.resumed.seconds if self.resumed else 0.0
         self.started = time.monotonic()
+        self.teacher: Network | None = None
 
     def finish(self) -> TrainResult:
         """All phases, the export, and the record of it all."""
@@ -248,11 +252,12 @@ class _Run:
     def _trained(self) -> tuple[Network, int]:
         """The trained network and the epoch that its weights are from."""
         resumed = self.resumed
+        self.teacher = self._taught()
         if resumed is not None and resumed.twin is not None:
             twin_weights = resumed.twin
+            self.twin.load_state_dict(twin_weights)
         else:
-            twin_weights = self._phase(Phase.FLOAT, self.twin, None).weights
-        self.twin.load_state_dict(twin_weights)
+            twin_weights = self._fit_twin()
         self.twin.eval()
         network = quantized_network(self.recipe, self.twin, self.task.fit[0])
         tuned = resumed is not None and resumed.phase is Phase.TUNED
@@ -262,6 +267,30 @@ class _Run:
             best = self._phase(phase, network, twin_weights)
             network.load_state_dict(best.weights)
         return network.eval(), best.epoch
+
+    def _fit_twin(self) -> Weights:
+        """Train the float twin, or go on; the weights that it then has."""
+        weights = self._phase(Phase.FLOAT, self.twin, None).weights
+        self.twin.load_state_dict(weights)
+        return weights
+
+    def _taught(self) -> Network | None:
+        """The recipe's teacher, trained now or earlier: it is the float twin of a recipe, and the
+        same whether it is trained here or for that one."""
+        recipe, told = self.recipe.teaching, self.progress
+        if recipe is None:
+            return None
+        folder = self.folder / Phase.TEACHER.value
+        folder.mkdir(exist_ok=True)
+
+        def progress(epoch: Progress) -> None:
+            if told is not None:
+                told(dataclasses.replace(epoch, phase=Phase.TEACHER))
+
+        with _reproducible(recipe.seed):
+            run = _Run(recipe, folder, self.task, progress, self.twins, None)
+            run._fit_twin()
+        return run.twin.eval().requires_grad_(False)
 
     def _known_start(self) -> Checkpoint | None:
         """The end of the training without tuning, where that is known."""
@@ -396,16 +425,23 @@ class _Run:
     def _loss(self, phase: Phase, network: Network, x: Tensor, y: Tensor) -> Tensor:
         weight = self.recipe.bops_weight
         if phase is Phase.FLOAT or weight == 0:
-            return self._error(network.values(x), y)
+            return self._error(network.values(x), x, y)
         meter = Meter(self.recipe)
-        return self._error(network.values(x, meter.see), y) + weight * meter.share()
+        return self._error(network.values(x, meter.see), x, y) + weight * meter.share()
 
-    def _error(self, values: dict[str, Any], y: Tensor) -> Tensor:
-        """What training makes small, of a network's `values`."""
+    def _error(self, values: dict[str, Any], x: Tensor, y: Tensor) -> Tensor:
+        """What training makes small, of a network's `values` for the samples x."""
         *_, output = values.values()
         if self.recipe.reconstructs:
             return nn.functional.mse_loss(output, plain(values[INPUT]))
-        return nn.functional.cross_entropy(output, y)
+        labels = nn.functional.cross_entropy(output, y)
+        lessons = self.recipe.teacher
+        if self.teacher is None or lessons is None:
+            return labels
+        with torch.no_grad():
+            answers = self.teacher(x)
+        taught = divergence(plain(output), answers, lessons.temperature)
+        return (1 - lessons.share) * labels + lessons.share * taught
 
     def _bits_move(self, phase: Phase, epoch: int, network: Network) -> bool:
         """Whether bit widths are learned in this epoch: they are in the phase's first half."""
@@ -433,7 +469,7 @@ class _Run:
 
         def loss(number: int) -> Tensor:
             rows = batches[number % len(batches)]
-            return self._error(network.values(x[rows]), y[rows])
+            return self._error(network.values(x[rows]), x[rows], y[rows])
 
         hessian.set_deltas(network, loss, generator)
 
