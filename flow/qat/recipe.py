@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from flow.errors import UsageError
@@ -114,6 +115,14 @@ UNLABELLED = ("machines",)  # data sets without classes: networks learn to give 
 INPUT = "input"  # what a layer's source is called that takes the network's input
 
 
+class Keep(Enum):
+    """Which epoch's weights are kept: those best on the validation split, or the last one's, where
+    that split is too small to choose among epochs that differ by less than its noise."""
+
+    BEST = "best"
+    LAST = "last"
+
+
 @dataclass(frozen=True)
 class LayerBits:
     """Shape and bits of one layer as built: `weight`, `bias` None where there are none, `act` None
@@ -132,6 +141,8 @@ _VALUES = 160_000_000  # outputs of layers that are held at a time; some modules
 # The bits of formats that leave no choice.
 _FORMAT_BITS = {Format.BINARY: 1, Format.TERNARY: 2}
 
+_SEED_STEP = 1_000_003  # between those of teachers
+
 # Fields of a recipe that its float twin does not depend on.
 _QUANTIZED_ONLY = (
     *("name", "input_bits", "weight_bits", "act_bits", "bias_bits", "scale", "granularity"),
@@ -147,20 +158,22 @@ _FORMATS = {"weight_format": WEIGHT_FORMATS, "act_format": ACT_FORMATS}
 
 @dataclass(frozen=True)
 class Teacher:
-    """A float network whose answers are learned beside the labels.
+    """Float networks whose answers are learned beside the labels.
 
-    It has `layers` of its own and `float_epochs`, and in all else is trained as the recipe's float
-    twin. Of the loss, `share` is then the divergence from its answers, both softened by
-    `temperature`: G. Hinton, O. Vinyals and J. Dean, Distilling the Knowledge in a Neural Network
-    (2015), arXiv 1503.02531.
+    They have `layers` of their own and `float_epochs`, and in all else are trained as the recipe's
+    float twin, each of the `networks` with another seed. Of the loss, `share` is then the
+    divergence from the mean of their answers, all softened by `temperature`: G. Hinton, O. Vinyals
+    and J. Dean, Distilling the Knowledge in a Neural Network (2015), arXiv 1503.02531.
     """
 
     layers: tuple[Layer, ...]
     float_epochs: int
+    networks: int = 1
     share: float = 0.7
     temperature: float = 3.0
 
     def __post_init__(self) -> None:
+        require_range("networks of a teacher", self.networks, 1, 100)
         require_range("share of a teacher", self.share, 0, 1)
         require_range("temperature of a teacher", self.temperature, 0.1, 100)
 
@@ -214,6 +227,7 @@ class Recipe:
     batch_size: int = 64
     learning_rate: float = 3e-3
     augment: float = 0.0
+    keep: Keep = Keep.BEST
     standardize: bool = False
     untrained: bool = False
     seed: int = 0
@@ -291,15 +305,14 @@ class Recipe:
 
     def _check_teacher(self) -> None:
         """Raises UsageError where a teacher's answers are not of the same questions."""
-        teacher = self.teaching
-        if teacher is None:
+        if not self.teachers:
             return
         if self.reconstructs:
             raise UsageError(
                 f"model {self.name}: a teacher's answers are scores of classes, which the data set "
                 f"{self.data!r} has none of"
             )
-        theirs, ours = (recipe.summary()[-1].output_shape for recipe in (teacher, self))
+        theirs, ours = (recipe.summary()[-1].output_shape for recipe in (self.teachers[0], self))
         if theirs != ours:
             raise UsageError(
                 f"model {self.name}: its teacher's outputs must be of shape {ours}, as its own, "
@@ -307,11 +320,11 @@ class Recipe:
             )
 
     @property
-    def teaching(self) -> Recipe | None:
-        """The recipe whose float twin is the teacher."""
+    def teachers(self) -> tuple[Recipe, ...]:
+        """The recipes whose float twins are the teachers."""
         if self.teacher is None:
-            return None
-        return dataclasses.replace(
+            return ()
+        plain = dataclasses.replace(
             self,
             name=f"{self.name} teacher",
             layers=self.teacher.layers,
@@ -321,6 +334,10 @@ class Recipe:
             overrides=(),
             teacher=None,
         )
+        seeds = [
+            (self.seed + _SEED_STEP * number) % 2**32 for number in range(self.teacher.networks)
+        ]
+        return tuple(dataclasses.replace(plain, seed=seed) for seed in seeds)
 
     def bits(self, layer: str, field: str) -> int:
         """The bits that hold for one layer: what its format says, its override, or the recipe's."""
@@ -487,6 +504,8 @@ class Recipe:
         fields["overrides"] = [[*key, show_value(value)] for *key, value in self.overrides]
         if self.activation is Activation.RELU:
             del fields["activation"]
+        if self.keep is Keep.BEST:
+            del fields["keep"]
         del fields["front_end"]
         if self.front_end is not None:
             fields["front_end"] = self.front_end.to_json()

@@ -39,7 +39,7 @@ from flow.qat.modules import Standardize, plain
 from flow.qat.network import Network, float_network, frozen, quantized_network
 from flow.qat.noise import noisy
 from flow.qat.quantizers import quietly
-from flow.qat.recipe import INPUT, Recipe
+from flow.qat.recipe import INPUT, Keep, Recipe
 from flow.qat.result import (
     REFERENCE,
     TRAINING,
@@ -215,7 +215,7 @@ class _Run:
         )
         self.spent = self.resumed.seconds if self.resumed else 0.0
         self.started = time.monotonic()
-        self.teacher: Network | None = None
+        self.teachers: list[Network] = []
 
     def finish(self) -> TrainResult:
         """All phases, the export, and the record of it all."""
@@ -252,7 +252,7 @@ class _Run:
     def _trained(self) -> tuple[Network, int]:
         """The trained network and the epoch that its weights are from."""
         resumed = self.resumed
-        self.teacher = self._taught()
+        self.teachers = self._taught()
         if resumed is not None and resumed.twin is not None:
             twin_weights = resumed.twin
             self.twin.load_state_dict(twin_weights)
@@ -274,23 +274,24 @@ class _Run:
         self.twin.load_state_dict(weights)
         return weights
 
-    def _taught(self) -> Network | None:
-        """The recipe's teacher, trained now or earlier: it is the float twin of a recipe, and the
-        same whether it is trained here or for that one."""
-        recipe, told = self.recipe.teaching, self.progress
-        if recipe is None:
-            return None
-        folder = self.folder / Phase.TEACHER.value
-        folder.mkdir(exist_ok=True)
+    def _taught(self) -> list[Network]:
+        """The recipe's teachers, trained now or earlier: they are float twins of recipes, and the
+        same whether they are trained here or for those."""
+        told, teachers = self.progress, []
 
         def progress(epoch: Progress) -> None:
             if told is not None:
                 told(dataclasses.replace(epoch, phase=Phase.TEACHER))
 
-        with _reproducible(recipe.seed):
-            run = _Run(recipe, folder, self.task, progress, self.twins, None)
-            run._fit_twin()
-        return run.twin.eval().requires_grad_(False)
+        for number, recipe in enumerate(self.recipe.teachers):
+            folder = self.folder / f"{Phase.TEACHER.value}{number}"
+            folder.mkdir(exist_ok=True)
+            task = _task(recipe, self.task.split)  # its seed chooses what it is validated by
+            with _reproducible(recipe.seed):
+                run = _Run(recipe, folder, task, progress, self.twins, None)
+                run._fit_twin()
+            teachers.append(run.twin.eval().requires_grad_(False))
+        return teachers
 
     def _known_start(self) -> Checkpoint | None:
         """The end of the training without tuning, where that is known."""
@@ -362,7 +363,7 @@ class _Run:
                 # While bit widths still fall, merit alone would keep the dearest network; without
                 # noise it is not what tuning is for.
                 merit = -validation_loss if accuracy is None else accuracy
-                newest = moving or phase is Phase.TUNED
+                newest = moving or phase is Phase.TUNED or self.recipe.keep is Keep.LAST
                 best = Best(epoch, merit, weights).or_better(None if newest else best)
                 self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
                 state = Checkpoint(
@@ -436,10 +437,10 @@ class _Run:
             return nn.functional.mse_loss(output, plain(values[INPUT]))
         labels = nn.functional.cross_entropy(output, y)
         lessons = self.recipe.teacher
-        if self.teacher is None or lessons is None:
+        if lessons is None:
             return labels
         with torch.no_grad():
-            answers = self.teacher(x)
+            answers = [teacher(x) for teacher in self.teachers]
         taught = divergence(plain(output), answers, lessons.temperature)
         return (1 - lessons.share) * labels + lessons.share * taught
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from flow.errors import UsageError
+from flow.qat.checkpoint import load
 from flow.qat.recipe import Dense, Recipe, Teacher
 from flow.qat.result import Phase, Progress, TrainResult
 from flow.qat.teacher import divergence
@@ -18,7 +20,7 @@ from models import MODELS
 from tests.qat.support import MLP
 from tests.qat.test_train import Killed, assert_same_training, contents, kill_after
 
-TEACHER = Teacher((Dense("wide", 32), Dense("last", 10)), float_epochs=2)
+TEACHER = Teacher((Dense("wide", 32), Dense("last", 10)), float_epochs=1, networks=2)
 TAUGHT = dataclasses.replace(MLP, name="taught", teacher=TEACHER)
 
 
@@ -34,19 +36,20 @@ def logits(seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_divergence_by_its_definition(temperature: float) -> None:
-    ours, theirs = logits(1).numpy(), logits(2).numpy()
-    p, q = (np.exp(z / temperature) for z in (theirs, ours))
-    p, q = (z / z.sum(axis=1, keepdims=True) for z in (p, q))
+    softened = [np.exp(logits(seed).numpy() / temperature) for seed in (1, 2, 3)]
+    q, one, other = (z / z.sum(axis=1, keepdims=True) for z in softened)
+    p = (one + other) / 2
     wanted = temperature**2 * np.mean(np.sum(p * np.log(p / q), axis=1))
-    assert divergence(logits(1), logits(2), temperature).item() == pytest.approx(wanted, rel=1e-12)
+    found = divergence(logits(1), [logits(2), logits(3)], temperature).item()
+    assert found == pytest.approx(wanted, rel=1e-12)
 
 
 def test_a_hot_divergence_is_the_squared_difference_of_logits() -> None:
     """Equation 4 of the paper: of logits whose mean is 0, over classes and the number of them."""
     ours, theirs = (z - z.mean(1, keepdim=True) for z in (logits(1), logits(2)))
     wanted = ((ours - theirs) ** 2).sum(1).mean() / (2 * ours.shape[1])
-    assert divergence(ours, theirs, 1e4).item() == pytest.approx(wanted.item(), rel=1e-3)
-    assert divergence(ours, ours, 1e4).item() == 0
+    assert divergence(ours, [theirs], 1e4).item() == pytest.approx(wanted.item(), rel=1e-3)
+    assert divergence(ours, [ours], 1e4).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_without_a_share_the_teacher_changes_no_bit(tmp_path: Path, taught: TrainResult) -> None:
@@ -64,7 +67,7 @@ def test_stopped_in_any_phase_it_ends_with_the_same_bits(
         train(TAUGHT, tmp_path, kill_after(epochs))
     again: list[Progress] = []
     result = train(TAUGHT, tmp_path, again.append)
-    assert (Phase.TEACHER in {epoch.phase for epoch in again}) == (epochs < TEACHER.float_epochs)
+    assert (Phase.TEACHER in {epoch.phase for epoch in again}) == (epochs < TEACHER.networks)
     assert_same_training(result, taught)
 
 
@@ -80,9 +83,19 @@ def test_a_teacher_is_trained_once_for_all_its_students(
     assert_same_training(second, taught)
 
 
+def test_teachers_are_twins_of_recipes_with_seeds_of_their_own(taught: TrainResult) -> None:
+    first, second = TAUGHT.teachers
+    assert first.seed == TAUGHT.seed != second.seed and first.layers == TEACHER.layers
+    assert TAUGHT.teachers != dataclasses.replace(TAUGHT, seed=1).teachers
+    for number, recipe in enumerate((first, second)):
+        state = load(f"{recipe.digest()} {taught.data}", taught.folder / f"teacher{number}")
+        assert state is not None and state.epoch == TEACHER.float_epochs
+
+
 def test_a_teacher_is_part_of_what_decides_the_network() -> None:
     other = dataclasses.replace(TEACHER, layers=(Dense("wide", 33), Dense("last", 10)))
-    kinds = [None, TEACHER, other, dataclasses.replace(TEACHER, temperature=2.0)]
+    one = dataclasses.replace(TEACHER, networks=1)
+    kinds = [None, TEACHER, other, one, dataclasses.replace(TEACHER, temperature=2.0)]
     recipes = [dataclasses.replace(TAUGHT, teacher=kind) for kind in kinds]
     assert len({recipe.digest() for recipe in recipes}) == len(kinds)
     assert len({recipe.twin_digest() for recipe in recipes}) == len(kinds)
@@ -104,7 +117,9 @@ def test_a_teacher_of_something_else_is_refused(
         dataclasses.replace(recipe, teacher=Teacher(layers, float_epochs=1))
 
 
-@pytest.mark.parametrize("change", [{"share": 1.5}, {"share": -0.1}, {"temperature": 0.0}])
-def test_lessons_out_of_range_are_refused(change: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"share": 1.5}, {"share": -0.1}, {"temperature": 0.0}, {"networks": 0}]
+)
+def test_lessons_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(change))} of a teacher must be"):
         dataclasses.replace(TEACHER, **change)

@@ -42,6 +42,7 @@ from flow.qat.recipe import (
     Flatten,
     GlobalPool,
     Granularity,
+    Keep,
     Layer,
     Recipe,
     Scale,
@@ -184,6 +185,18 @@ def test_training_leaves_the_callers_random_state_and_threads_alone(tmp_path: Pa
     train(dataclasses.replace(MLP, float_epochs=1, epochs=1), tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    """At this rate the network gets worse again: its best epoch's weights are other ones."""
+    recipe = dataclasses.replace(MLP, learning_rate=0.05, epochs=6)
+    best, last = (
+        train(dataclasses.replace(recipe, keep=keep), tmp_path / keep.value) for keep in Keep
+    )
+    ours = [epoch.accuracy or 0 for epoch in best.history if epoch.phase is Phase.QUANTIZED]
+    assert best.best_epoch == max(range(1, 7), key=lambda n: (ours[n - 1], n)) != 6
+    assert last.best_epoch == 6 and contents(last.folder) != contents(best.folder)
+    assert "keep" not in recipe.to_json() and recipe.digest() != last.digest
 
 
 def test_a_float_twin_is_trained_once_and_changes_no_bit(
