@@ -56,7 +56,7 @@ RECIPES = {
     "digits_ecp5": {"part": "lfe5u-25f", "latency_cutoff": "8", "bitstream": "true"},
 }
 AGAINST_DA4ML = ("digits_hx8k", "digits_ecp5", "digits_mlp")
-UNIFORM = {"digits_hx8k": (5, 6), "digits_ecp5": (10, 12)}  # channels, of 4 bits
+UNIFORM = {"digits_hx8k": (4, 5), "digits_ecp5": (6, 7)}  # channels, of 4 bits
 BITS = 4
 EQUAL = 0.3  # points
 _COMPILED = ("lut4", "lc placed", "ff", "fmax", "latency_cycles", "latency")
