@@ -33,6 +33,17 @@ def bit_operations(graph: Graph) -> dict[str, int]:
     """AND gates of the products, each as often as it is used, by node: weights that are not zero *
     output positions * bits of a weight * bits of an input, as `flow.qat.bops` counts them in
     training."""
+    bits = given_bits(graph)
+    found = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Conv | Dense):
+            products = int(np.count_nonzero(node.op.weight)) * prod(node.output.shape[1:])
+            found[node.name] = products * held_bits(node.op.weight) * bits[node.name]
+    return found
+
+
+def given_bits(graph: Graph) -> dict[str, int]:
+    """Bits of one input of each node with weights, by node: 1 where they are only -1 and 1."""
     signs: set[str] = set()
     found = {}
     for node in graph.nodes:
@@ -41,10 +52,8 @@ def bit_operations(graph: Graph) -> dict[str, int]:
         if made or (passed and signs.issuperset(node.inputs)):
             signs.add(node.output.name)
         if isinstance(node.op, Conv | Dense):
-            source, weight = node.inputs[0], node.op.weight
-            bits = 1 if source in signs else graph.value(source).qtype.bits
-            products = int(np.count_nonzero(weight)) * prod(node.output.shape[1:])
-            found[node.name] = products * held_bits(weight) * bits
+            source = node.inputs[0]
+            found[node.name] = 1 if source in signs else graph.value(source).qtype.bits
     return found
 
 

@@ -17,6 +17,7 @@ from flow.importer import HostInput, HostOutput
 from flow.metric import Metric
 from flow.ops import IntArray
 from flow.options import option_types, parse_value, show_value, unknown_name, with_options
+from flow.outline import Outline
 from flow.tools import Tool
 
 
@@ -191,6 +192,12 @@ class Target(ABC):
     @abstractmethod
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         """What is known of the hardware, or of the artifact built in `folder`."""
+
+    def estimate(self, network: Outline, graph: Graph | None) -> list[Metric]:
+        """What the hardware will be, told from a network's shapes and bits, and from its weights
+        where there is a `graph`, which this target can do; builds nothing and runs no tool. Empty
+        where nothing is known."""
+        return []
 
     def spread(self, graph: Graph, folder: Path, trial: Trial) -> Spread:
         """What the artifact in `folder` answers on hardware of which no piece is like another; with

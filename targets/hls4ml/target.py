@@ -14,15 +14,18 @@ import numpy as np
 
 from flow.errors import Offence, ToolFailed, ToolMissing, UsageError
 from flow.graph import Graph
-from flow.metric import Interval, Kind, Metric
+from flow.metric import Kind, Metric
 from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
+from flow.outline import WEIGHTED, Outline, Role
 from flow.report.vendor.folder import read_folder
+from flow.surrogate.hls4ml import matrix, nearest_reuse, valid_reuse_factors
 from flow.target import Design, LayerNote, Matrix, Program, Simulation, Target
 from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.backends import FACTS, Backend, Strategy
 from targets.hls4ml.binary import Binary, Product
+from targets.hls4ml.estimate import Setting, estimates, timing
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
@@ -161,6 +164,19 @@ class Hls4ml(Target):
         ]
         return [*found, *self._signs(layers), *self._cycles(graph, layers)]
 
+    def estimate(self, network: Outline, graph: Graph | None) -> list[Metric]:
+        settings = {
+            step.name: Setting(
+                self.layer_option(step.name, "strategy"),
+                self._reuse_of(
+                    step.name, Matrix(*matrix(step), convolved=step.role is not Role.DENSE)
+                ),
+            )
+            for step in network.steps
+            if step.role in WEIGHTED
+        }
+        return estimates(network, settings, FACTS[self.backend].synthesizer is not None)
+
     def _signs(self, layers: list[Layer]) -> list[Metric]:
         """What each layer costs whose weights or inputs are only -1 and 1, and how it is done."""
         found = []
@@ -216,15 +232,9 @@ class Hls4ml(Target):
         )
 
     def _cycles(self, graph: Graph, layers: list[Layer]) -> list[Metric]:
-        """Latency and initiation interval from hls4ml's structure.
-
-        Source of the dense formula: cycles = sum(RF) + 2L - 1, at most L more, in 109 of 109
-        designs of two and three dense layers (Vitis 2023.2). An activation that is fused here was a
-        layer there, hence the lower end.
-        """
+        """Latency and initiation interval from hls4ml's structure."""
         weighted = [layer for layer in layers if layer.inputs]
         reuse = [self._reuse(layer) for layer in weighted]
-        count = len(weighted)
         if any(isinstance(node.op, Conv) for node in graph.nodes):
             positions = [int(np.prod(layer.layout.shape[1:], initial=1)) for layer in weighted]
             interval = max(p * r for p, r in zip(positions, reuse, strict=True))
@@ -238,35 +248,17 @@ class Hls4ml(Target):
         if not like_those:
             source = "largest reuse factor over the layers; not checked for such designs"
             return [Metric("interval", max(reuse, default=1), "cycles", Kind.ASSUMED, source)]
-        latency = sum(reuse) + 2 * count - 1
-        scales = sum(isinstance(node.op, Requant) for node in graph.nodes)
-        source = "sum(reuse)+2*layers-1; held in 109 of 109 dense hls4ml designs (Vitis 2023.2)"
-        return [
-            Metric(
-                "latency",
-                latency,
-                "cycles",
-                Kind.ESTIMATED,
-                source,
-                Interval(sum(reuse) + count - 1, latency + count + scales, 0.95),
-            ),
-            Metric(
-                "interval",
-                max(reuse),
-                "cycles",
-                Kind.ESTIMATED,
-                "largest reuse factor; same designs",
-                Interval(max(reuse), max(reuse) + 1, 0.95),
-            ),
-        ]
+        return timing(reuse, sum(isinstance(node.op, Requant) for node in graph.nodes))
 
     def _reuse(self, layer: Layer) -> int:
         """The reuse factor that a layer gets."""
-        asked = int(self.layer_option(layer.name, "reuse_factor"))
-        if not layer.inputs or self.layer_option(layer.name, "strategy") is not Strategy.RESOURCE:
+        return self._reuse_of(layer.name, layer.matrix if layer.inputs else None)
+
+    def _reuse_of(self, layer: str, matrix: Matrix | None) -> int:
+        asked = int(self.layer_option(layer, "reuse_factor"))
+        if matrix is None or self.layer_option(layer, "strategy") is not Strategy.RESOURCE:
             return asked
-        valid = self._reuse_factors(layer.matrix)
-        return min(valid, key=lambda factor: (abs(factor - asked), factor))
+        return nearest_reuse(self._reuse_factors(matrix), asked)
 
     def check_matrices(self, matrices: Mapping[str, Matrix]) -> None:
         for name, option, value in self.overrides:
@@ -327,19 +319,3 @@ class Hls4ml(Target):
 
 def one_bit(layer: Layer) -> bool:
     return layer.choice is not None and layer.choice.product is not Product.INTEGER
-
-
-def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:
-    """Reuse factors of hls4ml's resource strategy for an inputs x outputs matrix, ascending.
-
-    Source: hls4ml documentation of the resource strategy; a factor must divide inputs*outputs, be
-    below `inputs` or a multiple of it, and share the multipliers evenly among the outputs.
-    """
-    total = inputs * outputs
-    return [
-        factor
-        for factor in range(1, total + 1)
-        if total % factor == 0
-        and (factor % inputs == 0 if factor >= inputs else True)
-        and (factor >= inputs or math.ceil(total / min(inputs, factor)) % outputs == 0)
-    ]

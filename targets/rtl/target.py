@@ -20,6 +20,7 @@ from flow.graph import Graph
 from flow.metric import Kind, Metric
 from flow.ops import Conv, Dense, IntArray, Requant
 from flow.options import require_range
+from flow.outline import Outline
 from flow.qtype import QType
 from flow.report.layers import groups
 from flow.target import LayerNote, Program, Simulation, Target
@@ -237,6 +238,30 @@ class Rtl(Target):
             name: part.reshape(len(codes), *shape)
             for name, part, shape in zip(names, parts, shapes, strict=True)
         }
+
+    def estimate(self, network: Outline, graph: Graph | None) -> list[Metric]:
+        """With a graph its hardware is laid out, which takes as long as in a compile."""
+        every = "a new input every cycle, whatever the network is"
+        interval = Metric("interval", 1, "cycles", Kind.MEASURED, every)
+        if graph is None:
+            return [interval]
+        made, ports = self._network(graph, ()), Ports.of(graph)
+        timing, laid = Timing.of(made.latency, ports), "counted in the pipeline as it is laid out"
+        counts = {
+            "latency_cycles": (timing.latency, "cycles"),
+            "latency through bytes": (timing.stream_latency, "cycles"),
+            "interval through bytes": (timing.stream_interval, "cycles"),
+            "register bits": (register_bits(made, ports), "1"),
+            "adders": (sum(made.adders().values()), "1"),
+        }
+        return [
+            *(
+                Metric(name, count, unit, Kind.MEASURED, laid)
+                for name, (count, unit) in counts.items()
+            ),
+            interval,
+            *(estimate_metrics(Work.of(made, ports), find_part(self.part)) if self.part else ()),
+        ]
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         facts = _facts(folder)

@@ -23,18 +23,21 @@ from flow.importer import import_qonnx
 from flow.metric import Kind
 from flow.onnx_file import read
 from flow.ops import Dense, DepthToSpace, IntArray, MaxPool, Op, Requant, Slice, Table
+from flow.outline import outline
 from flow.plan import Events, Plan, Request, _matrices
 from flow.qat.formats import Activation
-from flow.qat.recipe import Granularity, Scale
+from flow.qat.recipe import Granularity, Scale, apply_options
 from flow.qat.train import train
 from flow.qtype import QType
 from flow.report.run import read_run
 from flow.report.vendor.folder import read_folder
 from flow.requant import Rounding
+from flow.surrogate.hls4ml import valid_reuse_factors
+from flow.surrogate.recipes import recipe_outline
 from flow.synthesis_report import report_synthesis
 from models import MODELS
 from targets.hls4ml.lower import lower
-from targets.hls4ml.target import Hls4ml, valid_reuse_factors
+from targets.hls4ml.target import Hls4ml
 from tests.network.nets import Net, random_net
 
 VENDOR = Path(__file__).resolve().parents[1] / "report" / "vendor" / "data"
@@ -364,6 +367,38 @@ def test_reuse_factors_are_hls4ml_s_own() -> None:
         assert valid_reuse_factors(inputs, outputs) == backend.get_valid_reuse_factors(
             inputs, outputs
         )
+
+
+def test_estimates_need_no_training() -> None:
+    """A recipe tells what its graph does: shapes, bits and options decide."""
+    target = Hls4ml().with_options({"strategy": "resource", "reuse_factor": "16"})
+    recipe = apply_options(MODELS["digits_mlp"](), {"weight_bits": "8", "fc2.weight_bits": "4"})
+    told = {m.name: m for m in target.estimate(recipe_outline(recipe), None)}
+    assert told["latency"].value == 3 * 16 + 2 * 3 - 1
+    assert (told["interval"].value, told["interval"].kind) == (16, Kind.ESTIMATED)
+    known = told["dsp"].interval
+    # Weights of 8 bits on activations of 5 to 8: no data tell; of 4 bits: none.
+    assert known is not None and (known.low, known.high) == (0, (64 * 32 + 32 * 10) // 16)
+    convolved = Hls4ml().estimate(recipe_outline(MODELS["digits_cnn"]()), None)
+    assert [m.kind for m in convolved] == [Kind.ASSUMED]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_estimates_of_a_graph_are_the_compile_s(strategy: str, tmp_path: Path) -> None:
+    net = Net((6,))
+    last = net.quant("x", 0.25, 4)
+    for number, out in enumerate((4, 2), start=1):
+        codes = np.random.default_rng(0).integers(-7, 8, (out, 6 if number == 1 else 4))
+        weight = net.quant(net.constant(codes / 4), 0.25, 4)
+        last = net.node("Gemm", [last, weight], f"fc{number}", transB=1)
+        last = net.quant(last, 0.5, 4) if number == 1 else last
+    graph = import_qonnx(read(net.save(tmp_path / "net.onnx", last)), "net").graph
+    target = Hls4ml().with_options({"strategy": strategy, "reuse_factor": "2"})
+    compiled = {m.name: m for m in target.metrics(graph, tmp_path)}
+    told = {m.name: m for m in target.estimate(outline(graph), graph)}
+    shared = told.keys() & compiled.keys()
+    assert shared == {"latency", "interval"}
+    assert [told[name].value for name in shared] == [compiled[name].value for name in shared]
 
 
 # Vendor tools ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.host_snippet",
         "flow.features_snippet",
         "flow.cost",
+        "flow.outline",
         "flow.verify",
         "flow.interp",
         "flow.tools",
@@ -36,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.float_tools",
         "flow.target",
     ),
-    ("flow.qat", "flow.report"),
+    ("flow.qat", "flow.report", "flow.surrogate"),
     ("targets", "models"),
     (
         "flow.plan",
