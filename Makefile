@@ -7,12 +7,12 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF
+GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF COUNT SEED SCHEDULER PROCESSES
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run report compare list doctor test rtl-test rtl-estimate conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile check float-check run report compare list doctor test rtl-test rtl-estimate labels conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -71,6 +71,10 @@ rtl-test: $(VENV)/.ready ## Verilog through Yosys, nextpnr and Verilator (minute
 rtl-estimate: $(VENV)/.ready ## what Yosys makes of twelve networks, into the table that estimates stand on
 	@$(VENV)/bin/python -W ignore -m tests.bench.rtl_estimate
 
+labels: $(VENV)/.ready ## [COUNT=1500] [SCHEDULER=tcp://…] [PROCESSES=n]: synthesize single layers to fit estimates on
+	@$(BITWRIGHT) labels $(if $(COUNT),--count="$$COUNT") $(if $(SEED),--seed="$$SEED") $(if $(OUT),--out="$$OUT") \
+	  $(if $(SCHEDULER),--scheduler="$$SCHEDULER") $(if $(PROCESSES),--processes="$$PROCESSES")
+
 conformance: $(VENV)/.ready ## every op by every target through simulated hardware, into reports/baseline
 	@$(VENV)/bin/python -m tests.conformance.cases
 	@$(VENV)/bin/python -W ignore -m tests.conformance.sweep
@@ -83,7 +87,7 @@ lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/.ready ## [SUITE=analog|tflite|rtl_networks] performance figures against peers in the same run
+bench: $(VENV)/.ready ## [SUITE=analog|estimators|tflite|rtl_networks] performance figures against peers in the same run
 	@if [ -n "$$SUITE" ]; then exec $(VENV)/bin/python -W ignore -m "tests.bench.$$SUITE"; fi; \
 	  $(VENV)/bin/python -W ignore -m tests.bench.interpreter && \
 	  $(VENV)/bin/python -m tests.bench.compile_time

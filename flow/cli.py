@@ -157,6 +157,13 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-if", default="", metavar='"lut>+5%%"', help="exit with 7 where B crosses a limit"
     )
     compare.set_defaults(run=_compare)
+    labels = commands.add_parser("labels", help="synthesize single layers, to fit estimates on")
+    labels.add_argument("--count", type=int, default=1500, help="kernels to draw (default 1500)")
+    labels.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
+    labels.add_argument("--out", type=Path, default=Path("flow/surrogate/labels.csv"))
+    labels.add_argument("--scheduler", default="", help="address of a Dask scheduler")
+    labels.add_argument("--processes", type=int, default=0, help="of this machine (default: all)")
+    labels.set_defaults(run=_labels)
     names = commands.add_parser("list", help="models, targets and their options")
     names.set_defaults(run=_list)
     doctor = commands.add_parser("doctor", help="every program and package: found, version, use")
@@ -357,6 +364,23 @@ def _compare(args: argparse.Namespace) -> int:
     if args.fail_if:
         sys.stdout.flush()
         check_limits(args.fail_if, compared)
+    return 0
+
+
+def _labels(args: argparse.Namespace) -> int:
+    from flow.labels import make_labels, sort_labels
+    from flow.options import require_range
+    from flow.surrogate.kernels import drawn
+
+    require_range("COUNT", args.count, 1, 100_000)
+    require_range("PROCESSES", args.processes, 0, 1024)
+    require_range("SEED", args.seed, 0, 2**32 - 1)
+    kernels = drawn(args.count, args.seed)
+    with _Display() as display:
+        note = display.events().note
+        made = make_labels(args.out, kernels, args.scheduler, args.processes, note)
+    sort_labels(args.out)
+    print(made)
     return 0
 
 

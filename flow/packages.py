@@ -33,6 +33,7 @@ PACKAGES = {
         Package("matplotlib", "make pareto's plot", "pip install 'bitwright[train]'"),
         Package("onnxruntime", "make float-check", "pip install 'bitwright[runtimes]'"),
         Package("scipy", "TARGET=analog", "pip install 'bitwright[analog]'"),
+        Package("distributed", "make labels", "pip install 'bitwright[labels]'"),
         Package("hls4ml", "TARGET=hls4ml", "pip install 'bitwright[hls4ml]'"),
         Package(
             "da4ml",

@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
 
 from flow.metric import Interval
 from flow.outline import Role, Step
 from flow.surrogate.structure import Range
+from flow.surrogate.trees import Floats
 
 FULL_PRODUCT = 8  # bits of a weight from which on a product with 16 bits takes a DSP
 NO_PRODUCT = 4  # bits of a weight up to which it takes none
@@ -133,3 +137,52 @@ def matrix(step: Step) -> tuple[int, int]:
     depthwise convolution is reckoned as a full one's."""
     inputs = step.taken * (step.channels if step.role is Role.DEPTHWISE else 1)
     return inputs, step.channels
+
+
+class Way(Enum):
+    """How a dense layer is done: estimates of the one tell nothing of the other."""
+
+    REUSED = "reused"  # multipliers that take weights from a memory
+    UNROLLED = "unrolled"  # a product of a constant each
+
+
+FEATURES = ("inputs", "outputs", "reuse factor", "sums a multiplier", "weight bits", "input bits")
+SIZES = 4  # of the features, the first: in which layers may be larger than all that were seen
+
+
+def features(made: Sequence[Reused]) -> Floats:
+    """(n, FEATURES), of sizes the binary logarithms."""
+    return np.array(
+        [
+            [
+                math.log2(each.inputs),
+                math.log2(each.outputs),
+                math.log2(each.reuse),
+                math.log2(max(each.reuse / each.inputs, 1)),
+                each.weight_bits,
+                each.given_bits,
+            ]
+            for each in made
+        ]
+    )
+
+
+def terms(made: Sequence[Reused], way: Way) -> Floats:
+    """(n, t): what logic, registers and memory go with, of whatever factor."""
+    return np.array([_reused(each) if way is Way.REUSED else _unrolled(each) for each in made])
+
+
+def _reused(made: Reused) -> list[float]:
+    """Choosing inputs and holding them, sums, multipliers, their words, leading products to sums,
+    counting, and block RAM."""
+    count, bits = made.multipliers, made.weight_bits
+    parts = 1, made.inputs, made.outputs, count, count * bits, made.steering
+    return [*map(float, parts), math.log2(made.reuse), float(made.block_rams)]
+
+
+def _unrolled(made: Reused) -> list[float]:
+    """Products by adders, which grow with the bits until a DSP takes their place; sums."""
+    count, bits = made.inputs * made.outputs, made.weight_bits
+    few = min(bits, FULL_PRODUCT)
+    many = max(bits - FULL_PRODUCT, 0)
+    return [1.0, float(made.outputs), float(count), float(count * few), count / (1 + many)]

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.float_check",
         "flow.pareto",
         "flow.synthesis_report",
+        "flow.labels",
         "flow.driver",
         "flow.noise_experiment",
         "flow.review",
@@ -57,9 +58,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # Third-party packages, and the only places that may import them.
 HOMES = {
     "torch": ("flow.qat",),
-    "scipy": ("flow.qat", "targets.analog"),
+    "scipy": (
+        "flow.qat",
+        "flow.surrogate.fit",
+        "flow.surrogate.evaluate",
+        "flow.surrogate.kernels",
+        "targets.analog",
+    ),
+    "distributed": ("flow.labels",),
     "brevitas": ("flow.qat",),
-    "sklearn": ("flow.qat",),
+    "sklearn": ("flow.qat", "flow.surrogate.fit"),
+    "threadpoolctl": ("flow.surrogate.fit",),
     "PIL": ("flow.qat.images",),
     "qonnx": ("flow.qat", "flow.float_tools"),
     "onnxruntime": ("flow.float_tools",),

@@ -1,0 +1,241 @@
+"""Making labels: kernels through synthesis, in parallel, stored as they come, resumed after a stop.
+
+The table has a row for each kernel and family. A kernel's rows are written together when all are
+there; what a stop cut off is made again. Work is spread by Dask: over processes of this machine, or
+over those of a scheduler elsewhere, which needs this program and its tools there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow import packages, tools
+from flow.artifact import locked
+from flow.errors import FlowError, UsageError
+from flow.surrogate.kernels import Kernel
+
+MAX_BYTES = 64 << 20
+ROUTED = 10  # of so many kernels one is placed and routed, too
+CONNECT_SECONDS = 10
+_SAY_SECONDS = 15.0
+Rows = list[dict[str, str]]
+Labeller = Callable[[Kernel, bool], Rows]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run added to the table, and what it could not label: the kernels' numbers, and why."""
+
+    path: Path
+    kept: int
+    added: int
+    failed: dict[int, str]
+    seconds: float
+
+    def __str__(self) -> str:
+        each = f", {self.seconds / self.added:.1f} s each" if self.added else ""
+        lines = [f"{self.path}: {self.kept} kernels kept, {self.added} added{each}"]
+        lines += [f"kernel {number} has no label: {why}" for number, why in self.failed.items()]
+        return "\n".join(lines)
+
+
+def label_kernel(kernel: Kernel, routed: bool) -> Rows:
+    """By Yosys and nextpnr; run in the processes that work."""
+    from targets.rtl.labels import labels
+
+    return labels(kernel, routed)
+
+
+def make_labels(
+    path: Path,
+    kernels: Sequence[Kernel],
+    scheduler: str,
+    processes: int,
+    note: Callable[[str], None],
+    labeller: Labeller = label_kernel,
+) -> Made:
+    """Label the kernels that the table does not hold; `processes` of this machine, 0 for all.
+
+    Raises:
+        UsageError: the table is damaged, or holds another kernel of the same number.
+        ToolMissing: Dask, or a tool, is not there.
+        FlowError: the scheduler cannot be reached, or no kernel could be labelled.
+    """
+    if labeller is label_kernel and not scheduler:
+        from targets.rtl.implement.implement import implement_tools
+        from targets.rtl.implement.parts import find_part
+        from targets.rtl.labels import PARTS
+
+        for name in PARTS.values():
+            for tool in implement_tools(find_part(name), False):
+                tools.require(tool)
+    begun = time.monotonic()
+    with locked(path):
+        rows = read_labels(path, repair=True)
+        held = {kernel.number: kernel for kernel in (Kernel.read(row) for row in rows)}
+        for kernel in kernels:
+            if held.get(kernel.number, kernel) != kernel:
+                raise UsageError(
+                    f"{path}: its kernel {kernel.number} is another one than that drawn now; give "
+                    f"another file, or the COUNT and SEED that it was made with"
+                )
+        waiting = [kernel for kernel in kernels if kernel.number not in held]
+        failed: dict[int, str] = {}
+        added = 0
+        said = begun
+        if waiting:
+            with _client(scheduler, min(processes or _processors(), len(waiting))) as client:
+                for kernel, found in _results(client, waiting, labeller):
+                    if isinstance(found, str):
+                        failed[kernel.number] = found
+                    else:
+                        _append(path, found)
+                        added += 1
+                    if (now := time.monotonic()) - said >= _SAY_SECONDS:
+                        said = now
+                        over = added + len(failed)
+                        left = (now - begun) / over * (len(waiting) - over)
+                        note(f"{over} of {len(waiting)} kernels, {left / 60:.0f} min left")
+    if waiting and not added:
+        number, why = next(iter(failed.items()))
+        raise FlowError(f"no kernel could be labelled; kernel {number}: {why}")
+    return Made(path, len(held), added, failed, time.monotonic() - begun)
+
+
+def read_labels(path: Path, repair: bool = False) -> Rows:
+    """The rows of a table; none where there is no file. With `repair` a line that was cut off at
+    the end, and the rows of its kernel, are taken out of the file.
+
+    Raises:
+        UsageError: the table is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path} must be of at most {MAX_BYTES} bytes")
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    head, _, body = text.partition("\n")
+    columns = head.split(",")
+    if not {"number", "kind", "family", "lut"} <= set(columns):
+        raise UsageError(f"{path}: its first line must name the columns of labels; remove the file")
+    whole = body[: body.rfind("\n") + 1]
+    cut = body[len(whole) :].partition(",")[0]
+    rows = []
+    for number, cells in enumerate(csv.reader(io.StringIO(whole)), start=2):
+        row = dict(zip(columns, cells, strict=False))
+        try:
+            if len(cells) != len(columns):
+                raise ValueError(f"{len(cells)} cells, not {len(columns)}")
+            Kernel.read(row)
+            if int(row["lut"]) < 0:
+                raise ValueError("a negative count")
+        except (KeyError, ValueError, UsageError) as error:
+            raise UsageError(f"{path} line {number} is no label: {error}; remove it") from error
+        if not (body[len(whole) :] and row["number"] == cut):
+            rows.append(row)
+    if repair and whole != body:
+        _write(path, columns, rows)
+    return rows
+
+
+def sort_labels(path: Path) -> None:
+    """By kernel and family, so that equal labels make equal files."""
+    rows = read_labels(path)
+    order = {number: place for place, number in enumerate(sorted({int(r["number"]) for r in rows}))}
+    rows.sort(key=lambda row: order[int(row["number"])])  # families stay as they are
+    _write(path, list(rows[0]), rows)
+
+
+def _append(path: Path, rows: Rows) -> None:
+    """All rows of a kernel at once."""
+    new = not path.exists()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    if new:
+        writer.writeheader()
+    writer.writerows(rows)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(path: Path, columns: list[str], rows: Rows) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@contextmanager
+def _client(scheduler: str, processes: int) -> Iterator[Any]:
+    """A client of the scheduler, or of processes here that end with it."""
+    packages.require("distributed")
+    from distributed import Client, LocalCluster
+
+    if not scheduler:
+        with (
+            LocalCluster(
+                n_workers=processes, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise FlowError(
+            f"SCHEDULER={scheduler} cannot be reached: {error}; start one with `dask scheduler`, "
+            f"and give its address, such as tcp://host:8786"
+        ) from error
+    with client:
+        yield client
+
+
+def _results(
+    client: Any, kernels: Sequence[Kernel], labeller: Labeller
+) -> Iterator[tuple[Kernel, Rows | str]]:
+    """Each kernel with its rows, or why there are none, as they come. What a process that ends had
+    in hand is given to another."""
+    from distributed import as_completed
+
+    jobs = {
+        client.submit(_labelled, labeller, kernel, pure=False, retries=2): kernel
+        for kernel in kernels
+    }
+    for future in as_completed(jobs):
+        kernel = jobs[future]
+        try:
+            # Where the process that held a result ended before it was fetched, it is made again.
+            found = future.result()
+        except Exception as error:  # whatever a labeller, or the loss of all processes, raises
+            found = f"{type(error).__name__}: {error}"
+        yield kernel, found
+        future.release()
+
+
+def _labelled(labeller: Labeller, kernel: Kernel) -> Rows | str:
+    """In a process that works: a kernel that cannot be labelled stops no other one."""
+    try:
+        return labeller(kernel, kernel.number % ROUTED == 0)
+    except (FlowError, ValueError) as error:
+        return str(error).splitlines()[0]

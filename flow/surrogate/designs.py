@@ -1,0 +1,171 @@
+"""Real designs that others synthesized, as tables: what estimators of vendor tools are fitted on.
+
+The tables are not part of this project; `surrogate/` of the folder `BITWRIGHT_DATA` has them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flow.errors import UsageError
+from flow.surrogate.hls4ml import Reused, Way
+from flow.surrogate.trees import Floats
+
+MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a table is from; `tool` is whose numbers its labels are."""
+
+    name: str
+    origin: str
+    licence: str
+    tool: str
+    files: tuple[str, ...]
+
+
+SEARCH = Source(
+    "wa-hls4ml-search",
+    "Dendendelen/wa-hls4ml-search @8e70542, results/",
+    "Apache-2.0",
+    "Vitis HLS C synthesis of hls4ml, U250, 5 ns, activations of 16 bits",
+    (
+        "wa_hls4ml_search_1layer/results_resource.csv",
+        "wa_hls4ml_search_1layer/results_latency.csv",
+    ),
+)
+NTORC = Source(
+    "N-TORC",
+    "HeRCLab/N-TORC @bdd6413, training_data_optimizer/",
+    "MIT",
+    "Vivado HLS 2019.1 C synthesis of hls4ml, ZU7EV, 4 ns, ap_fixed<16,8>",
+    ("ntorc/dense_resources_collapsed.csv",),
+)
+NTORC_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Designs:
+    """Single dense layers as hls4ml made them in one `way`; `labels` are (n,) by name."""
+
+    source: Source
+    way: Way
+    made: tuple[Reused, ...]
+    labels: dict[str, Floats]
+
+    def keys(self) -> list[tuple[int, ...]]:
+        """What tells one configuration from another."""
+        return [(m.inputs, m.outputs, m.reuse, m.weight_bits) for m in self.made]
+
+
+def read_search(folder: Path) -> tuple[Designs, Designs]:
+    """Layers whose weights lie in a memory, and those that are unrolled: by the latency strategy,
+    of which the reuse factor changes little of the logic, or by a reuse factor of 1."""
+    found: dict[Way, list[tuple[Reused, dict[str, float]]]] = {way: [] for way in Way}
+    for name in SEARCH.files:
+        for row in _rows(folder / name):
+            if row.text("hls_synth_success") != "True":
+                continue
+            reuse = 1 if row.text("strategy") == "latency" else row.whole("rf")
+            made = Reused(row.whole("d_in"), row.whole("d_out"), reuse, row.whole("prec"))
+            labels = {
+                "lut": row.number("LUT_hls"),
+                "ff": row.number("FF_hls"),
+                "bram_18k": row.number("BRAM_18K_hls"),
+            }
+            found[Way.REUSED if reuse > 1 else Way.UNROLLED].append((made, labels))
+    reused, unrolled = (_designs(SEARCH, way, found[way]) for way in Way)
+    return reused, unrolled
+
+
+def read_ntorc(folder: Path) -> Designs:
+    """One row a configuration, the median of the networks that it was found in; with a reuse factor
+    of 1 there are five, which are left out."""
+    seen: dict[Reused, list[dict[str, float]]] = defaultdict(list)
+    for row in _rows(folder / NTORC.files[0]):
+        reuse = row.whole("correct_reuse_factor_dense_resource")
+        sizes = row.whole("n_inputs_resources"), row.whole("dense_size_resource")
+        if reuse > 1:
+            labels = {
+                "lut": row.number("lut"),
+                "ff": row.number("ff"),
+                "bram_18k": row.number("bram_18k"),
+            }
+            seen[Reused(*sizes, reuse, NTORC_BITS)].append(labels)
+    rows = [
+        (made, {name: float(np.median([each[name] for each in of])) for name in of[0]})
+        for made, of in seen.items()
+    ]
+    return _designs(NTORC, Way.REUSED, rows)
+
+
+def _designs(source: Source, way: Way, rows: Sequence[tuple[Reused, dict[str, float]]]) -> Designs:
+    if not rows:
+        raise UsageError(f"{source.name}: its tables hold no design that is {way.value}")
+    labels = {name: np.array([told[name] for _, told in rows]) for name in rows[0][1]}
+    return Designs(source, way, tuple(made for made, _ in rows), labels)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table, with its place for messages."""
+
+    place: str
+    cells: dict[str, str]
+
+    def text(self, column: str) -> str:
+        value = self.cells.get(column)
+        if value is None:
+            raise UsageError(f"{self.place}: the column {column} is missing")
+        return value
+
+    def number(self, column: str) -> float:
+        """At least 0."""
+        text = self.text(column)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < 1e12:
+            raise UsageError(f"{self.place}: {column} must be a number from 0 on, not {text!r}")
+        return value
+
+    def whole(self, column: str) -> int:
+        """At least 1."""
+        value = self.number(column)
+        if value < 1 or value != int(value):
+            raise UsageError(f"{self.place}: {column} must be a whole number from 1 on")
+        return int(value)
+
+
+def _rows(path: Path) -> list[_Row]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path} must be of at most {MAX_BYTES} bytes")
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}; see {folder_hint()}") from error
+    lines = csv.DictReader(text.splitlines())
+    found = [_Row(f"{path.name} line {n}", row) for n, row in enumerate(lines, start=2)]
+    if not found:
+        raise UsageError(f"{path} is empty")
+    return found
+
+
+def folder_hint() -> str:
+    """Where the tables are looked for."""
+    return "the folder surrogate/ of $BITWRIGHT_DATA"
+
+
+def sha256(folder: Path, source: Source) -> dict[str, str]:
+    """Of each of a source's files, hex."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in source.files}
