@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -70,6 +71,14 @@ class Metric:
             row["source"],
             Interval(**interval) if interval else None,
         )
+
+
+@dataclass(frozen=True)
+class Told:
+    """Figures, and why others cannot be told, by their names: what is not known is never 0."""
+
+    metrics: tuple[Metric, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
 
 def share_interval(hits: int, total: int, coverage: float = 0.95) -> Interval:

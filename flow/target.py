@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flow.errors import Offence, UsageError
 from flow.graph import Graph
 from flow.importer import HostInput, HostOutput
-from flow.metric import Metric
+from flow.metric import Metric, Told
 from flow.ops import IntArray
 from flow.options import option_types, parse_value, show_value, unknown_name, with_options
 from flow.outline import Outline
@@ -193,11 +193,10 @@ class Target(ABC):
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         """What is known of the hardware, or of the artifact built in `folder`."""
 
-    def estimate(self, network: Outline, graph: Graph | None) -> list[Metric]:
+    def estimate(self, network: Outline, graph: Graph | None) -> Told:
         """What the hardware will be, told from a network's shapes and bits, and from its weights
-        where there is a `graph`, which this target can do; builds nothing and runs no tool. Empty
-        where nothing is known."""
-        return []
+        where there is a `graph`, which this target can do; builds nothing and runs no tool."""
+        return Told()
 
     def spread(self, graph: Graph, folder: Path, trial: Trial) -> Spread:
         """What the artifact in `folder` answers on hardware of which no piece is like another; with

@@ -6,13 +6,13 @@ for all weights there are; what depends on a step of which nothing is known is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from flow.metric import Interval, Kind, Metric
+from flow.metric import Interval, Kind, Metric, Told
 from flow.outline import FUSED, INPUT, WEIGHTED, Outline, Role, Step, signed_digits
 
 _CELLS = (8, 16, 32, 64)  # bits in which a processor holds a value
@@ -148,15 +148,6 @@ def activation_memory(network: Outline) -> Memory:
     return Memory(sum(size.values()), peak)
 
 
-@dataclass(frozen=True)
-class Told:
-    """Figures, and the names of those that cannot be told, each with the steps that stand against
-    it."""
-
-    metrics: tuple[Metric, ...]
-    unknown: Mapping[str, tuple[str, ...]]
-
-
 def structure(network: Outline) -> Told:
     """The figures of a network that every target shares."""
     trained = all(step.known is not None for step in network.steps if step.role in WEIGHTED)
@@ -180,7 +171,8 @@ def structure(network: Outline) -> Told:
     }
     memory = ("activation memory", "peak activation memory")
     if network.unknown:
-        return Told((), dict.fromkeys((*counted, *memory), network.unknown))
+        why = f"nothing is known of what {', '.join(network.unknown)} does"
+        return Told((), dict.fromkeys((*counted, *memory), why))
     metrics = []
     for name, (unit, of, source) in counted.items():
         metrics.append(

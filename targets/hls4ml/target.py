@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.errors import Offence, ToolFailed, ToolMissing, UsageError
 from flow.graph import Graph
-from flow.metric import Kind, Metric
+from flow.metric import Kind, Metric, Told
 from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
 from flow.outline import WEIGHTED, Outline, Role
@@ -164,7 +164,7 @@ class Hls4ml(Target):
         ]
         return [*found, *self._signs(layers), *self._cycles(graph, layers)]
 
-    def estimate(self, network: Outline, graph: Graph | None) -> list[Metric]:
+    def estimate(self, network: Outline, graph: Graph | None) -> Told:
         settings = {
             step.name: Setting(
                 self.layer_option(step.name, "strategy"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from flow.errors import DoesNotFit, FlowError, Offence, UsageError
 from flow.graph import Graph
-from flow.metric import Kind, Metric
+from flow.metric import Kind, Metric, Told
 from flow.ops import Conv, Dense, IntArray, Requant
 from flow.options import require_range
 from flow.outline import Outline
@@ -239,12 +239,13 @@ class Rtl(Target):
             for name, part, shape in zip(names, parts, shapes, strict=True)
         }
 
-    def estimate(self, network: Outline, graph: Graph | None) -> list[Metric]:
+    def estimate(self, network: Outline, graph: Graph | None) -> Told:
         """With a graph its hardware is laid out, which takes as long as in a compile."""
         every = "a new input every cycle, whatever the network is"
         interval = Metric("interval", 1, "cycles", Kind.MEASURED, every)
         if graph is None:
-            return [interval]
+            why = "the sums depend on the weights; give a trained network as a file"
+            return Told((interval,), {name: why for name in ("latency_cycles", "adders")})
         made, ports = self._network(graph, ()), Ports.of(graph)
         timing, laid = Timing.of(made.latency, ports), "counted in the pipeline as it is laid out"
         counts = {
@@ -254,14 +255,12 @@ class Rtl(Target):
             "register bits": (register_bits(made, ports), "1"),
             "adders": (sum(made.adders().values()), "1"),
         }
-        return [
-            *(
-                Metric(name, count, unit, Kind.MEASURED, laid)
-                for name, (count, unit) in counts.items()
-            ),
-            interval,
-            *(estimate_metrics(Work.of(made, ports), find_part(self.part)) if self.part else ()),
+        found = [
+            Metric(name, count, unit, Kind.MEASURED, laid) for name, (count, unit) in counts.items()
         ]
+        if self.part:
+            found += estimate_metrics(Work.of(made, ports), find_part(self.part))
+        return Told((*found, interval))
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         facts = _facts(folder)

@@ -373,14 +373,34 @@ def test_estimates_need_no_training() -> None:
     """A recipe tells what its graph does: shapes, bits and options decide."""
     target = Hls4ml().with_options({"strategy": "resource", "reuse_factor": "16"})
     recipe = apply_options(MODELS["digits_mlp"](), {"weight_bits": "8", "fc2.weight_bits": "4"})
-    told = {m.name: m for m in target.estimate(recipe_outline(recipe), None)}
-    assert told["latency"].value == 3 * 16 + 2 * 3 - 1
-    assert (told["interval"].value, told["interval"].kind) == (16, Kind.ESTIMATED)
-    known = told["dsp"].interval
+    told = target.estimate(recipe_outline(recipe), None)
+    found = {m.name: m for m in told.metrics}
+    assert found["latency"].value == 3 * 16 + 2 * 3 - 1
+    assert (found["interval"].value, found["interval"].kind) == (16, Kind.ESTIMATED)
+    known = found["dsp"].interval
     # Weights of 8 bits on activations of 5 to 8: no data tell; of 4 bits: none.
     assert known is not None and (known.low, known.high) == (0, (64 * 32 + 32 * 10) // 16)
+    assert told.unknown["fc1 lut"] == "input bits 8, where designs seen have 16"
     convolved = Hls4ml().estimate(recipe_outline(MODELS["digits_cnn"]()), None)
-    assert [m.kind for m in convolved] == [Kind.ASSUMED]
+    assert [m.kind for m in convolved.metrics] == [Kind.ASSUMED]
+    assert "only dense layers" in convolved.unknown["conv1 lut"]
+
+
+def test_layers_like_those_that_were_seen_are_told() -> None:
+    """64 x 32 weights of 8 bits, 512 a multiplier, took 8,191 LUTs in C synthesis."""
+    options = {"act_bits": "16", "weight_bits": "8", "input_bits": "16"}
+    target = Hls4ml().with_options({"strategy": "resource", "reuse_factor": "512"})
+    told = target.estimate(recipe_outline(apply_options(MODELS["jet_mlp"](), options)), None)
+    found = {m.name: m for m in told.metrics}
+    lut = found["fc2 lut"]
+    assert lut.kind is Kind.ESTIMATED and lut.interval is not None
+    assert lut.interval.low < 8191 < lut.interval.high < 1.1 * lut.value
+    assert "Vitis HLS C synthesis" in lut.source and "Apache" not in lut.source
+    wide = found["fc1 lut"]  # of 16 inputs, fewer than any that was seen
+    assert wide.source.endswith("beyond all that were seen, hence wide")
+    ratio = [m.interval.high / m.value for m in (lut, wide) if m.interval is not None]
+    assert ratio[0] < ratio[1]
+    assert not told.unknown
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -395,7 +415,7 @@ def test_estimates_of_a_graph_are_the_compile_s(strategy: str, tmp_path: Path) -
     graph = import_qonnx(read(net.save(tmp_path / "net.onnx", last)), "net").graph
     target = Hls4ml().with_options({"strategy": strategy, "reuse_factor": "2"})
     compiled = {m.name: m for m in target.metrics(graph, tmp_path)}
-    told = {m.name: m for m in target.estimate(outline(graph), graph)}
+    told = {m.name: m for m in target.estimate(outline(graph), graph).metrics}
     shared = told.keys() & compiled.keys()
     assert shared == {"latency", "interval"}
     assert [told[name].value for name in shared] == [compiled[name].value for name in shared]
