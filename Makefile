@@ -12,7 +12,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile check float-check run report compare list doctor test rtl-test rtl-estimate labels conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile estimate check float-check run report compare list doctor test rtl-test rtl-estimate labels conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -39,6 +39,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 
 compile: $(VENV)/.ready ## MODEL=… TARGET=… [OPTS="key=value …"] [OUT=folder]: compile and prove
 	@$(BITWRIGHT) compile $(COMMON) $(if $(DATA),--data="$$DATA")
+
+estimate: $(VENV)/.ready ## MODEL=… [TARGET=…] [OPTS=…]: what it will cost, before any training
+	@$(BITWRIGHT) estimate --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(JSON_FLAG)
 
 check: $(VENV)/.ready ## MODEL=… TARGET=… [DATA=…]: accuracy on simulated hardware, whole test set
 	@$(BITWRIGHT) check $(COMMON) $(if $(DATA),--data="$$DATA")

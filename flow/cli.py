@@ -157,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-if", default="", metavar='"lut>+5%%"', help="exit with 7 where B crosses a limit"
     )
     compare.set_defaults(run=_compare)
+    estimate = commands.add_parser("estimate", help="what a model will cost, before any training")
+    _add_model(estimate, _estimate, target=False)
+    estimate.add_argument("--target", default="", help="a target's name (default: all of them)")
     labels = commands.add_parser("labels", help="synthesize single layers, to fit estimates on")
     labels.add_argument("--count", type=int, default=1500, help="kernels to draw (default 1500)")
     labels.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
@@ -364,6 +367,14 @@ def _compare(args: argparse.Namespace) -> int:
     if args.fail_if:
         sys.stdout.flush()
         check_limits(args.fail_if, compared)
+    return 0
+
+
+def _estimate(args: argparse.Namespace) -> int:
+    from flow.estimate import estimate
+
+    found = estimate(_request(args))
+    print(json.dumps(found.to_json()) if args.json else found)
     return 0
 
 

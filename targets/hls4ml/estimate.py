@@ -21,7 +21,7 @@ from flow.surrogate.hls4ml import (
     terms,
 )
 from flow.surrogate.store import Fitted, shipped
-from flow.surrogate.structure import NOTHING, Range, products
+from flow.surrogate.structure import NOTHING, Range
 from flow.surrogate.trees import Floats
 from targets.hls4ml.backends import Strategy
 
@@ -96,11 +96,10 @@ def _dsps(weighted: Sequence[Step], settings: Mapping[str, Setting]) -> Metric:
 
 
 def _dsps_of(step: Step, setting: Setting) -> Range:
-    if setting.strategy is Strategy.RESOURCE:
-        inputs, outputs = matrix(step)
-        made = Reused(inputs, outputs, setting.reuse, step.weight_bits or 0, step.given_bits)
-        return made.dsps
-    return Range(0, products(step), products(step))
+    if setting.strategy is Strategy.DISTRIBUTED_ARITHMETIC:
+        return NOTHING
+    reuse = setting.reuse if setting.strategy is Strategy.RESOURCE else 1
+    return Reused(*matrix(step), reuse, step.weight_bits or 0, step.given_bits).dsps
 
 
 def _layer(step: Step, setting: Setting) -> Told:

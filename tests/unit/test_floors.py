@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.float_check",
         "flow.pareto",
         "flow.synthesis_report",
+        "flow.estimate",
         "flow.labels",
         "flow.driver",
         "flow.noise_experiment",
