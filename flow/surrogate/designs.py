@@ -89,7 +89,7 @@ def read_search(folder: Path) -> tuple[Designs, Designs]:
 
 def read_ntorc(folder: Path) -> Designs:
     """One row a configuration, the median of the networks that it was found in; with a reuse factor
-    of 1 there are five, which are left out."""
+    of 1 there are four, which are left out."""
     seen: dict[Reused, list[dict[str, float]]] = defaultdict(list)
     for row in _rows(folder / NTORC.files[0]):
         reuse = row.whole("correct_reuse_factor_dense_resource")
