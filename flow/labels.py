@@ -194,7 +194,7 @@ def _client(scheduler: str, processes: int) -> Iterator[Any]:
     if not scheduler:
         with (
             LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=None
+                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=50
             ) as cluster,
             Client(cluster) as client,
         ):
