@@ -22,7 +22,7 @@ from flow.qtype import QType
 from flow.requant import Rounding
 
 BLOCK = 280  # kernels, of each kind as many
-MOST_PRODUCTS = 1500  # of one kernel, so that a label takes seconds
+MOST_PRODUCTS = 250  # of one kernel: da4ml, interpreted, takes minutes for a thousand
 
 
 class Kind(Enum):

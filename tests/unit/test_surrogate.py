@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from flow.surrogate.fit import Rows, fit, fitted_formula, folds, forest
 from flow.surrogate.hls4ml import Reused, Way, features, terms
 from flow.surrogate.store import ABOUT, ARRAYS, Fitted, load, save, shipped
 from flow.surrogate.trees import Forest
+from tests.bench import estimators as bench
 
 HEAD = (
     "model_name,d_in,d_out,prec,model_file,rf,strategy,hls_synth_success,"
@@ -361,3 +363,38 @@ def test_what_ships_knows_its_limits() -> None:
     begun = time.process_time()
     lut.estimate(features(cases * 300), terms(cases * 300, Way.REUSED))
     assert time.process_time() - begun < 2
+
+
+# The error table -------------------------------------------------------------------------------
+
+
+def test_no_configuration_is_fitted_and_tested_on() -> None:
+    """The splits of the error table, on the real designs; `random` shares shapes, not these."""
+    if not bench.DATA.is_dir():
+        pytest.skip(f"{bench.DATA} is not there; set BITWRIGHT_DATA to a folder with surrogate/")
+    for case in bench.cases():
+        found = dict(bench.splits(case))
+        for held in found.values():
+            for out in held:
+                assert 0 < out.sum() < len(out)
+                require_apart(case.keys, out)
+        for out in found.get("shape", []):
+            require_apart([key[:2] for key in case.keys], out)
+        for out in found.get("precision", []):
+            require_apart([key[3:] for key in case.keys], out)
+
+
+def test_the_error_table_is_as_good_as_is_said() -> None:
+    with bench.OUT.open() as file:
+        rows = {(r["table"], r["label"], r["split"], r["method"]): r for r in csv.DictReader(file)}
+
+    def error(table: str, split: str, method: str) -> tuple[float, float]:
+        row = rows[table, "lut", split, method]
+        return float(row["median_pct"]), float(row["p90_pct"])
+
+    ours, raw = "formula and residual", "trees on raw features"
+    median, p90 = error("wa-hls4ml-search", "shape", ours)
+    assert median <= 4 and p90 <= 18
+    beyond = zip(*(error("wa-hls4ml-search", "size", way) for way in (ours, raw)), strict=True)
+    assert all(one < other for one, other in beyond)
+    assert error("N-TORC", "configuration", ours)[0] <= 8
