@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.errors import UsageError
 from flow.ops.base import Bounds, IntArray, Kernel, Op, Shape, full, uniform
@@ -120,6 +122,15 @@ class Requant(Op):
         return count
 
 
+def _narrow(values: IntArray) -> NDArray[np.signedinteger[Any]]:
+    """The same integers in the fewest bytes."""
+    for kind in (np.int8, np.int16, np.int32):
+        held = np.iinfo(kind)
+        if held.min <= values.min() and values.max() <= held.max:
+            return values.astype(kind)
+    return values
+
+
 def _table_kernel(steps: tuple[Steps, ...], low: IntArray, high: IntArray) -> Kernel:
     """Requantization by one look-up, for accumulators of a short range."""
     span = int((high - low).max()) + 1
@@ -127,10 +138,11 @@ def _table_kernel(steps: tuple[Steps, ...], low: IntArray, high: IntArray) -> Ke
     for channel, step in enumerate(steps):
         reachable = np.arange(low[channel], high[channel] + 1)
         table[channel, : len(reachable)] = step.apply(reachable)
-    flat, start = table.reshape(-1), np.arange(len(steps)) * span - low
+    flat = _narrow(table.reshape(-1))  # so that the processor's cache holds it
+    start = np.arange(len(steps)) * span - low
 
     def look_up(x: IntArray) -> IntArray:
-        return flat[x + start.reshape(-1, *[1] * (x.ndim - 2))]
+        return flat.take(x + start.reshape(-1, *[1] * (x.ndim - 2))).astype(np.int64)
 
     return look_up
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.random import Generator
 from flow.ops import IntArray
 from flow.qtype import QType
 from targets.analog.device import Adc, Dac, DacKind, Detector, Law, Range
+from targets.analog.draws import normals
+from targets.analog.grid import clamp
 from targets.analog.mapping import FloatArray, Mapped
 from targets.analog.optical import spread
 
@@ -107,11 +110,11 @@ class Converter:
         least = -steps if low < 0 else 0
         return cls(most / steps, least, steps, 0.0, noise, detector.noise)
 
-    def drawn(self, by: Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Errors of conversions, in steps."""
+    def drawn(self, streams: Sequence[Generator], shape: tuple[int, ...]) -> FloatArray:
+        """Errors of conversions (streams, *shape), in steps."""
         if self.law is Law.LAPLACIAN:
-            return by.laplace(0.0, self.noise, shape)
-        return self.noise * by.standard_normal(shape)
+            return np.stack([by.laplace(0.0, self.noise, shape) for by in streams])
+        return self.noise * normals(streams, shape).astype(np.float64)
 
     def read(self, readings: FloatArray, errors: FloatArray | float = 0.0) -> FloatArray:
         """What the digital part gets for readings, which are overwritten: codes times the step.
@@ -122,7 +125,7 @@ class Converter:
             readings += errors
         np.rint(readings, out=readings)
         if self.low is not None and self.high is not None:
-            np.clip(readings, self.low, self.high, out=readings)
+            clamp(readings, self.low, self.high)
         if self.step != 1.0:
             readings *= self.step
         return readings

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from targets.analog.device import Device, Drift, Flicker, Per
-from targets.analog.draws import Draw, stream
+from targets.analog.draws import Draw, normals, stream
 from targets.analog.mapping import Columns, FloatArray, Mapped, Tile
 from targets.analog.programmed import Compensation, Condition, Draws, Programmed
 from targets.analog.wires import interleaved, through_wires
@@ -132,10 +132,12 @@ class _Programming:
 
     def _normal(self, draw: Draw) -> FloatArray:
         """Standard normal numbers for each device of each chip."""
-        found = np.empty((len(self.draws.chips), *self.target.shape))
-        for place, tile, generator in self._streams(draw):
-            where = found[place][_where(tile)]
-            where[...] = generator.standard_normal(where.shape, dtype=np.float32)
+        draws = self.draws
+        found = np.empty((len(draws.chips), *self.target.shape))
+        for number, tile in enumerate(self.layer.tiles):
+            where = found[:, *_where(tile)]
+            streams = [stream(draws.seed, c, draws.layer, number, draw) for c in draws.chips]
+            where[...] = normals(streams, where.shape[1:])
         return found
 
     def _streams(self, draw: Draw) -> Iterator[tuple[int, Tile, np.random.Generator]]:

@@ -12,11 +12,11 @@ import numpy as np
 from flow.graph import Graph, Node, Value
 from flow.interp import check_codes
 from flow.ops import Conv, IntArray
-from targets.analog import crossbar, optical
+from targets.analog import crossbar, optical, together
 from targets.analog.converters import Converter, Drive
 from targets.analog.crossbar import take
-from targets.analog.device import Device, Kind
-from targets.analog.draws import Draw, stream
+from targets.analog.device import Device, Kind, Law, Optical
+from targets.analog.draws import Draw, normals, stream
 from targets.analog.grid import fraction_bits, to_grid
 from targets.analog.mapping import FloatArray, Mapped, Tile, largest
 from targets.analog.programmed import Condition, Draws, Programmed
@@ -24,8 +24,9 @@ from targets.analog.ramp import Ramp, read, thresholds
 
 # Samples that a stream of random numbers is drawn for, at most, and the memory that they may take:
 # both are part of what a result means.
-BATCH, BATCH_BYTES = 256, 32 << 20
+BATCH, BATCH_BYTES = 512, 32 << 20
 DRAWN = 1 << 18  # errors of devices that are drawn at a time
+REPEATED = 1 << 16  # numbers that may be repeated for a pass in one go, which is twice as fast
 CODE_BITS = 14  # behind the point, of inputs that are no integers any more
 
 
@@ -168,7 +169,7 @@ class _Chips:
         self.layer, self.hardware, self.chips = layer, hardware, chips
         self.bounds = graph.bounds[layer.mapped.product.node.output.name]
         self.fraction = fraction_bits(largest(layer.mapped.product))
-        self.coded = CODE_BITS if self._input_noise else 0
+        self.coded = 0 if self._modulator is None else CODE_BITS
         self.programmed = self._program()
         to_grid(self.programmed.weights, max(self.fraction - self.coded, 0))
         self.thresholds = None if layer.ramp is None else self._thresholds(layer.ramp)
@@ -176,13 +177,43 @@ class _Chips:
             if variance is not None:
                 to_grid(variance, self.fraction)
 
+        self.together, self.inside = self._together(), self._inside()
+
     @property
-    def _input_noise(self) -> bool:
-        return self.hardware is not None and self.hardware.device.input is not None
+    def _modulator(self) -> Optical | None:
+        return None if self.hardware is None else self.hardware.device.input
+
+    def _together(self) -> list[FloatArray] | None:
+        """Of each row block, what makes the noise of inputs and detectors of normal numbers; None
+        where each has its own."""
+        law, converter, made = self._modulator, self.layer.converter, self.programmed
+        if self.hardware is None or law is None:
+            return None
+        normal = law.noise is converter.law is Law.GAUSSIAN
+        if not normal or made.variance is not None or made.by_sample is not None:
+            return None
+        given = optical.deviation(law, self.layer.most, self.hardware.condition)
+        read = self.hardware.condition.noise * converter.noise * converter.step
+        exact, blocks = held(self.layer.mapped), self.layer.mapped.row_blocks
+        if not all(together.fits(exact[:, rows], given, read) for rows in blocks):
+            return None
+        return [together.factors(made.weights[:, :, rows], given, read) for rows in blocks]
 
     def _draws(self, batch: int = 0) -> Draws:
         seed = 0 if self.hardware is None else self.hardware.seed
         return Draws(seed, self.chips, self.layer.number, batch)
+
+    def _inside(self) -> bool:
+        """Whether what converters can tell is inside the bounds, whatever they read."""
+        mapped, converter = self.layer.mapped, self.layer.converter
+        if converter.low is None or converter.high is None or self.layer.ramp is not None:
+            return False
+        if self.programmed.gain is not None or len(mapped.factors) > 1 or self.layer.drive.serial:
+            return False
+        (low, high), bias = self.bounds, mapped.product.bias
+        reach = len(mapped.row_blocks) * converter.step
+        least, most = reach * converter.low - 1, reach * converter.high + 1  # rounded, at the most
+        return bool((least + bias >= low).all() and (most + bias <= high).all())
 
     def _program(self) -> Programmed:
         mapped = self.layer.mapped
@@ -214,7 +245,7 @@ class _Chips:
         vectors = product.vectors(x.reshape(-1, *x.shape[2:]))
         vectors = vectors.reshape(len(x), shape[1], *vectors.shape[1:]).transpose(0, 2, 1, 3, 4)
         flat = vectors.reshape(len(x), vectors.shape[1], -1, vectors.shape[-1])
-        applied = self._driven(self.layer.drive.applied(flat).astype(np.float64), batch)
+        applied = self._driven(self.layer.drive.applied(flat), batch)
         total = self._sums(applied, batch, shape[1], see)
         if len(passes) > 1:
             parts = total.reshape(*total.shape[:2], len(passes), -1, total.shape[-1])
@@ -228,21 +259,29 @@ class _Chips:
     def _digital(self, total: FloatArray) -> IntArray:
         """Whole numbers with the bias, clamped to what the network's own weights can make: the
         digital part's words are as wide as that, and what follows is defined for that."""
-        groups, outs = total.shape[1], total.shape[3]
+        _, groups, many, outs = total.shape
         bias, low, high = (
             np.broadcast_to(part, (groups * outs,)).reshape(groups, 1, outs).astype(np.float64)
             for part in (self.layer.mapped.product.bias, *self.bounds)
         )
+        if groups * many * outs <= REPEATED:
+            bias, low, high = (part.repeat(many, axis=1) for part in (bias, low, high))
         np.rint(total, out=total)
         total += bias
-        np.clip(total, low, high, out=total)
+        if not self.inside:
+            np.maximum(total, low, out=total)
+            np.minimum(total, high, out=total)
         return total.astype(np.int64)
 
-    def _driven(self, codes: FloatArray, batch: int) -> FloatArray:
-        if self.hardware is None or self.hardware.device.input is None:
-            return codes
-        law, condition = self.hardware.device.input, self.hardware.condition
-        made = optical.driven(codes, self.layer.most, law, condition, self._draws(batch))
+    def _driven(self, codes: IntArray, batch: int) -> FloatArray:
+        law, most = self._modulator, self.layer.most
+        if self.hardware is None or law is None:
+            return codes.astype(np.float64)
+        qtype = self.layer.drive.qtype
+        made = optical.modulated(codes, qtype, most, law.precision, self.coded)
+        if self.together is not None:
+            return made
+        made = optical.driven(made, most, law, self.hardware.condition, self._draws(batch))
         return to_grid(made, self.coded)
 
     def _sums(
@@ -264,6 +303,8 @@ class _Chips:
             if made.by_sample is not None:
                 variance = made.by_sample[:, :, rows]
                 readings += self._kept(x[..., rows], variance, block, batch, samples)
+            if self.together is not None:
+                readings += self._errors_together(self.together[block], block, batch, x.shape[2])
             see(self.layer, readings)
             if self.layer.ramp is not None:
                 return self._stepped(readings, self.layer.ramp)
@@ -295,10 +336,19 @@ class _Chips:
     ) -> FloatArray:
         """Noise of every product: the sum of independent normal errors of devices is normal."""
         sigma: FloatArray = np.sqrt(np.matmul(x * x, variance))
-        for place, tile, by in self._streams(draw, block, batch):
-            part = sigma[place, tile.group][:, self._drawn(tile)]
-            part *= by.standard_normal(part.shape, dtype=np.float32)
+        for tile, streams in self._streams(draw, block, batch):
+            part = sigma[:, tile.group, :, self._drawn(tile)]
+            part *= normals(streams, part.shape[1:])
         return self._subtracted(sigma)
+
+    def _errors_together(
+        self, factors: FloatArray, block: int, batch: int, products: int
+    ) -> FloatArray:
+        draws = self._draws(batch)
+        streams = [
+            stream(draws.seed, chip, draws.layer, block, Draw.INPUT, batch) for chip in draws.chips
+        ]
+        return together.drawn(factors, products, streams)
 
     def _kept(
         self, x: FloatArray, variance: FloatArray, block: int, batch: int, samples: int
@@ -311,15 +361,16 @@ class _Chips:
         shape = len(variance), x.shape[1], passes, samples, -1
         given = np.broadcast_to(x, (len(variance), *x.shape[1:])).reshape(*shape, inputs)
         found = np.empty((*given.shape[:-1], columns))
-        for place, tile, by in self._streams(Draw.SAMPLE, block, batch):
-            sigma = np.sqrt(variance[place, tile.group][:, self._drawn(tile)])
-            many = max(1, DRAWN // sigma.size)
-            for start in range(0, samples, many):
-                part = slice(start, min(start + many, samples))
-                errors = by.standard_normal((part.stop - start, *sigma.shape), dtype=np.float32)
-                moved = to_grid(errors * sigma, max(self.fraction - self.coded, 0))
-                own = found[place, tile.group][:, part, :, self._drawn(tile)]
-                own[...] = np.matmul(given[place, tile.group][:, part], moved)
+        for tile, streams in self._streams(Draw.SAMPLE, block, batch):
+            for place, by in enumerate(streams):
+                sigma = np.sqrt(variance[place, tile.group][:, self._drawn(tile)])
+                many = max(1, DRAWN // sigma.size)
+                for start in range(0, samples, many):
+                    part = slice(start, min(start + many, samples))
+                    errors = by.standard_normal((part.stop - start, *sigma.shape), dtype=np.float32)
+                    moved = to_grid(errors * sigma, max(self.fraction - self.coded, 0))
+                    own = found[place, tile.group][:, part, :, self._drawn(tile)]
+                    own[...] = np.matmul(given[place, tile.group][:, part], moved)
         return self._subtracted(found.reshape(*found.shape[:2], -1, columns))
 
     def _drawn(self, tile: Tile) -> slice:
@@ -339,30 +390,29 @@ class _Chips:
         """Of the converters, in their steps."""
         converter = self.layer.converter
         scale = 0.0 if self.hardware is None else self.hardware.condition.noise
-        if not scale * (converter.offset + converter.noise):
+        noise = 0.0 if self.together is not None else converter.noise
+        if not scale * (converter.offset + noise):
             return 0.0
         found = np.zeros(shape)
         if converter.offset:
-            for place, tile, by in self._streams(Draw.CONVERTER_OFFSET, block):
-                part = found[place, tile.group][:, tile.readings]
-                part += scale * converter.offset * by.standard_normal(part.shape[1])
-        if converter.noise:
-            for place, tile, by in self._streams(Draw.CONVERTER, block, batch):
-                part = found[place, tile.group][:, tile.readings]
-                part += scale * converter.drawn(by, part.shape)
+            for tile, streams in self._streams(Draw.CONVERTER_OFFSET, block):
+                part = found[:, tile.group, :, tile.readings]
+                part += scale * converter.offset * normals(streams, (1, part.shape[2]))
+        if noise:
+            for tile, streams in self._streams(Draw.CONVERTER, block, batch):
+                part = found[:, tile.group, :, tile.readings]
+                part += scale * converter.drawn(streams, part.shape[1:])
         return found
 
     def _streams(
         self, draw: Draw, block: int, batch: int = 0
-    ) -> Iterator[tuple[int, Tile, np.random.Generator]]:
-        """For each chip and each tile of a row block."""
+    ) -> Iterator[tuple[Tile, list[np.random.Generator]]]:
+        """For each tile of a row block, its stream of each chip."""
         mapped, draws = self.layer.mapped, self._draws(batch)
-        rows = mapped.row_blocks[block]
-        for place, chip in enumerate(draws.chips):
-            for number, tile in enumerate(mapped.tiles):
-                if tile.rows == rows:
-                    by = stream(draws.seed, chip, draws.layer, number, draw, batch)
-                    yield place, tile, by
+        for number, tile in enumerate(mapped.tiles):
+            if tile.rows == mapped.row_blocks[block]:
+                key = (draws.layer, number, draw, batch)
+                yield tile, [stream(draws.seed, chip, *key) for chip in draws.chips]
 
 
 def held(mapped: Mapped) -> FloatArray:

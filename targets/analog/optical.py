@@ -10,11 +10,16 @@ are normalised by the largest of their layer, or, for weights, of their output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.random import Generator
 
+from flow.ops import IntArray
+from flow.qtype import QType
 from targets.analog.device import Device, Law, Optical, Per
-from targets.analog.draws import Draw, stream
+from targets.analog.draws import Draw, normals, stream
+from targets.analog.grid import to_grid
 from targets.analog.leakage import gaussian_sigma, laplacian_scale, poisson_rate
 from targets.analog.mapping import FloatArray, Mapped
 from targets.analog.programmed import Condition, Draws, Programmed
@@ -31,15 +36,20 @@ def spread(law: Law, leakage: float, precision: float) -> float:
 
 
 def noisy(
-    values: FloatArray, law: Law, parameter: float, scale: float, by: Generator
+    values: FloatArray, law: Law, parameter: float, scale: float, streams: Sequence[Generator]
 ) -> FloatArray:
-    """Values with noise whose standard deviation is `scale` times what the parameter says."""
+    """Values (chips, ...) with noise whose standard deviation is `scale` times what the parameter
+    says, of a stream for each chip."""
     if law is Law.GAUSSIAN:
-        return values + parameter * scale * by.standard_normal(values.shape)
+        return values + parameter * scale * normals(streams, values.shape[1:]).astype(np.float64)
     if law is Law.LAPLACIAN:
-        return values + by.laplace(0.0, parameter * scale, values.shape)
+        size, width = values.shape[1:], parameter * scale
+        found: FloatArray = values + np.stack([by.laplace(0.0, width, size) for by in streams])
+        return found
     rate = parameter / scale**2
-    found: FloatArray = np.sign(values) * by.poisson(np.abs(values) * rate) / rate
+    pairs = zip(streams, np.abs(values) * rate, strict=True)
+    counts = np.stack([by.poisson(mean) for by, mean in pairs])
+    found = np.sign(values) * counts / rate
     return found
 
 
@@ -66,25 +76,42 @@ def program(layer: Mapped, device: Device, condition: Condition, draws: Draws) -
             if per is Per.MVM:
                 return Programmed(whole, variance)
             return Programmed(whole, by_sample=variance)
-        for place, chip in enumerate(draws.chips):
-            for number, tile in enumerate(layer.tiles):
-                by = stream(draws.seed, chip, draws.layer, number, Draw.PROGRAMMING)
-                part = found[place, tile.group, tile.rows, tile.columns]
-                part[...] = noisy(part, law, parameter, condition.noise, by)
+        for number, tile in enumerate(layer.tiles):
+            part = found[:, tile.group, tile.rows, tile.columns]
+            use = Draw.PROGRAMMING
+            streams = [stream(draws.seed, c, draws.layer, number, use) for c in draws.chips]
+            part[...] = noisy(part, law, parameter, condition.noise, streams)
     return Programmed(found * layer.unit[:, None])
 
 
+def modulated(codes: IntArray, qtype: QType, most: float, precision: int, bits: int) -> FloatArray:
+    """What modulators make of codes of up to `most`, in steps of the codes, without noise; in
+    multiples of 1/2^bits."""
+    ends = qtype.low, qtype.high
+    if ends[1] - ends[0] >= codes.size:
+        return to_grid(rounded(codes / most, precision) * most, bits)
+    every = np.arange(ends[0], ends[1] + 1)
+    table = to_grid(rounded(every / most, precision) * most, bits)
+    return table.take(codes - ends[0] if ends[0] else codes)
+
+
+def deviation(law: Optical, most: float, condition: Condition) -> float:
+    """Of what modulators make of codes, in steps of the codes, by Gaussian noise."""
+    if not law.leakage or not condition.noise:
+        return 0.0
+    return spread(Law.GAUSSIAN, law.leakage, law.precision) * condition.noise * most
+
+
 def driven(
-    codes: FloatArray, most: float, law: Optical, condition: Condition, draws: Draws
+    values: FloatArray, most: float, law: Optical, condition: Condition, draws: Draws
 ) -> FloatArray:
-    """What each chip's modulators make of codes (1 or c, groups, m, inputs) of up to `most`, in
-    steps of the codes: (c, groups, m, inputs), or as many as were given where there is no noise."""
-    values = rounded(codes / most, law.precision)
-    if law.leakage and condition.noise:
-        parameter = spread(law.noise, law.leakage, law.precision)
-        whole = np.broadcast_to(values, (len(draws.chips), *values.shape[1:]))
-        values = np.empty_like(whole)
-        for place, chip in enumerate(draws.chips):
-            by = stream(draws.seed, chip, draws.layer, 0, Draw.INPUT, draws.batch)
-            values[place] = noisy(whole[place], law.noise, parameter, condition.noise, by)
-    return values * most
+    """What each chip's modulators make of codes that are `modulated` (1 or c, groups, m, inputs):
+    (c, groups, m, inputs), or as many as were given where there is no noise."""
+    if not law.leakage or not condition.noise:
+        return values
+    parameter = spread(law.noise, law.leakage, law.precision)
+    streams = [
+        stream(draws.seed, chip, draws.layer, 0, Draw.INPUT, draws.batch) for chip in draws.chips
+    ]
+    whole = np.broadcast_to(values / most, (len(streams), *values.shape[1:]))
+    return noisy(whole, law.noise, parameter, condition.noise, streams) * most

@@ -29,7 +29,7 @@ _NOT_OF_WEIGHTS = (
     *("dac", "adc", "nl_adc", "conversion", "input", "detector"),
     *("read", "drive", "digital", "light"),
 )
-METHOD = 1  # raise it when the same chips would be others
+METHOD = 2  # raise it when the same chips would be others
 
 
 def noise_of_chips(

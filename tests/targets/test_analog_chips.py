@@ -40,7 +40,7 @@ from tests.targets.test_analog import qonnx_file
 RRAM = read_device("rram", device_text("rram"))
 PCM = read_device("pcm", device_text("pcm"))
 GRAPH = dense_net()
-SAMPLES = 300  # more than one batch of random numbers
+SAMPLES = 520  # more than one batch of random numbers
 LOOK = 32
 Bools = NDArray[np.bool_]
 
@@ -127,7 +127,7 @@ def _half(interval: Interval) -> float:
 def test_batches_are_of_the_graph(tmp_path: Path) -> None:
     """Large networks have smaller ones; noise of every product is drawn for each of its own."""
     one = engine()
-    assert one.batch == 256
+    assert one.batch == 512
     with mock.patch("targets.analog.engine.BATCH_BYTES", 24 * 24 * 50):
         small = engine()
         assert small.batch == 50
@@ -291,11 +291,13 @@ def test_a_device_without_noise_is_told_so(tmp_path: Path) -> None:
 def test_converters_alone_answer_as_a_chip_without_noise(tmp_path: Path) -> None:
     """Every sample by its own label, also where they are more than are run at a time."""
     narrow = replace(RRAM, adc=None if RRAM.adc is None else replace(RRAM.adc, bits=3))
-    found = asked(narrow, tmp_path).accuracy["converters"]
+    with mock.patch("targets.analog.engine.BATCH_BYTES", 24 * 24 * 50):
+        assert SAMPLES > engine().batch
+        found = asked(narrow, tmp_path).accuracy["converters"]
     exact = replace(narrow, stuck=None)
     noiseless = Hardware(exact, Condition(noise=0.0))
     given = trial(tmp_path)
-    assert given.right is not None and SAMPLES > engine().batch
+    assert given.right is not None
     right = []
     for sample in range(SAMPLES):
         one = Engine(GRAPH, layers_of(GRAPH, narrow), noiseless)

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.linalg import block_diag
 from threadpoolctl import threadpool_limits
 
 from flow.interp import Interpreter
 from flow.ops import Conv, IntArray
 from flow.qtype import QType
 from flow.vectors import make_vectors
-from targets.analog import crossbar, draws, leakage
+from targets.analog import crossbar, draws, leakage, together
 from targets.analog.build import equip
 from targets.analog.converters import Converter
 from targets.analog.device import (
@@ -26,6 +27,7 @@ from targets.analog.device import (
     AdcKind,
     Dac,
     DacKind,
+    Detector,
     Device,
     Drift,
     Law,
@@ -412,7 +414,7 @@ def test_laws_have_their_variance(law: Law) -> None:
     by = np.random.default_rng(0)
     parameter = 200.0 if law is Law.POISSON else 0.05
     for value, times in ((0.7, 1.0), (-0.3, 2.0)):
-        found = noisy(np.full(200_000, value), law, parameter, times, by)
+        found = noisy(np.full((1, 200_000), value), law, parameter, times, [by])
         variance = {
             Law.GAUSSIAN: 0.05**2,
             Law.LAPLACIAN: 2 * 0.05**2,
@@ -442,6 +444,153 @@ def test_optical_products_have_the_variance_of_three_noises() -> None:
     assert np.ptp(once, axis=1).max() == 0
     every = readings(replace(device, weight=None), Condition(), [0], np.repeat(X, 9, axis=0))
     assert np.ptp(every, axis=1).min() > 0
+
+
+TOGETHER = replace(
+    PHOTONIC,
+    weight=None,
+    input=Optical(7, Law.GAUSSIAN, 0.1, Per.MVM, "test"),
+    detector=Detector(127, Law.GAUSSIAN, 0.1, Range.FULL, "test"),
+)
+
+
+def _kernels(groups: int) -> IntArray:
+    """Of twelve outputs, two and two alike, so that they share the noise of inputs."""
+    made = ints(np.random.default_rng(9), (12, 4 // groups, 3, 3), 5)
+    made[1::2] = made[::2] + ints(np.random.default_rng(10), made[::2].shape, 2)
+    return made
+
+
+def _noise_together(device: Device, groups: int, rows: int) -> tuple[Floats, Floats]:
+    """What readings of a chip are off by (products, row blocks * groups * readings), and the
+    covariance that inputs' and detectors' noise give them."""
+    kernels = _kernels(groups)
+    op = Conv(kernels, np.zeros(12, np.int64), groups=groups)
+    graph = graph_of(QType(4, signed=True, narrow=True), (4, 6, 6), op)
+    (layer,) = layers_of(graph, device, Arrays(rows, 64, Scheme.SIGNED))
+    codes = ints(np.random.default_rng(3), (400, 4, 6, 6), 7)
+    seen: dict[bool, list[Floats]] = {False: [], True: []}
+    for noise in (False, True):
+        engine = Engine(graph, [layer], Hardware(device, Condition(noise=float(noise)), 1))
+        engine.follow(
+            codes, [3], 0, lambda _: False, lambda _, y, n=noise: seen[n].append(y[0].copy())
+        )
+    off = [b - a for a, b in zip(seen[False], seen[True], strict=True)]
+    found = np.concatenate([part.transpose(1, 0, 2).reshape(6400, -1) for part in off], axis=1)
+    sigma = 7 * leakage.gaussian_sigma(0.1, 7)
+    assert device.detector is not None
+    read = layer.converter.step * device.detector.precision * leakage.gaussian_sigma(0.1, 127)
+    weights = kernels.reshape(groups, 12 // groups, -1)
+    inputs = weights.shape[-1]
+    blocks = [weights[..., a : a + rows] for a in range(0, inputs, rows)]
+    parts = [sigma**2 * w @ w.T + read**2 * np.eye(len(w)) for block in blocks for w in block]
+    return found, block_diag(*parts)
+
+
+def _check_covariance(found: Floats, covariance: Floats) -> None:
+    """Every entry within 5 of its standard errors, those of normal numbers."""
+    made = np.cov(found, rowvar=False)
+    variance = np.diag(covariance)
+    errors = np.sqrt((np.outer(variance, variance) + covariance**2) / len(found))
+    assert (np.abs(made - covariance) < 5 * errors).all()
+    assert (np.abs(found.mean(axis=0)) < 5 * np.sqrt(variance / len(found))).all()
+    whole = np.linalg.solve(np.linalg.cholesky(covariance), found.T)
+    assert stats.kstest(whole.ravel(), "norm").pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("groups", "rows"), [(1, 64), (2, 64), (1, 20)])
+def test_noise_of_inputs_and_sums_has_their_covariance(groups: int, rows: int) -> None:
+    """Drawn together, it is what both are: outputs of one input err alike."""
+    found, covariance = _noise_together(TOGETHER, groups, rows)
+    shared = covariance - np.diag(np.diag(covariance))
+    assert np.abs(shared).max() > 0.3 * np.diag(covariance).max()
+    _check_covariance(found, covariance)
+
+
+def test_negative_sums_that_err_by_themselves_are_seen() -> None:
+    """Of the right variance, but each with an error of its own."""
+
+    def alone(weights: Floats, given: float, read: float) -> Floats:
+        found = together_factors(weights, given, read)
+        deviations = np.sqrt((found**2).sum(axis=-2))
+        return np.eye(found.shape[-1]) * deviations[..., None, :]
+
+    together_factors = together.factors
+    with mock.patch.object(together, "factors", alone):
+        found, covariance = _noise_together(TOGETHER, 1, 64)
+    assert np.allclose(found.var(axis=0) / np.diag(covariance), 1, atol=0.1)
+    with pytest.raises(AssertionError):
+        _check_covariance(found, covariance)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        replace(TOGETHER, detector=replace(TOGETHER.detector, noise=Law.LAPLACIAN)),  # type: ignore[type-var]
+        replace(TOGETHER, input=replace(TOGETHER.input, noise=Law.LAPLACIAN)),  # type: ignore[type-var]
+        replace(TOGETHER, weight=OPTICAL),
+        replace(TOGETHER, weight=replace(OPTICAL, per=Per.MVM)),
+        replace(TOGETHER, detector=None),
+        replace(TOGETHER, detector=replace(TOGETHER.detector, leakage=0.0)),  # type: ignore[type-var]
+    ],
+    ids=["laplacian sums", "laplacian inputs", "by sample", "by product", "no sums", "exact sums"],
+)
+def test_other_noise_is_drawn_apart(device: Device) -> None:
+    """A draw that is of normal numbers, or of fixed weights, has no part in it."""
+
+    def never(*_: object) -> Floats:
+        raise AssertionError
+
+    graph = conv_net(2)
+    layers = layers_of(graph, device)
+    codes = make_vectors(graph.input, None)[:20]
+    with mock.patch.object(together, "drawn", never):
+        found = Engine(graph, layers, Hardware(device, Condition(), 1)).run(codes, range(2))
+    assert not np.array_equal(found[0], found[1])
+    with mock.patch.object(together, "drawn", never), pytest.raises(AssertionError):
+        Engine(graph, layers_of(graph, TOGETHER), Hardware(TOGETHER, Condition(), 1)).run(
+            codes, [0]
+        )
+
+
+def test_one_draw_is_made_only_where_it_is_as_good() -> None:
+    """Not where sums outnumber inputs, nor where their own errors drown."""
+    weights = np.ones((1, 4, 3))
+    assert together.fits(weights, 0.1, 0.1)
+    assert not together.fits(weights.transpose(0, 2, 1), 0.1, 0.1)
+    assert not together.fits(weights, 1.0, 1e-5)
+    assert not together.fits(weights, 0.0, 0.1)
+
+
+def test_normal_numbers_are_normal() -> None:
+    """By moments and by their whole distribution; of any stream, alone and with others."""
+    streams = [draws.stream(0, chip, 1, 2, Draw.WHITE) for chip in range(40)]
+    found = draws.normals(streams, (50_000,)).astype(np.float64)
+    count = found.size
+    for power, moment in enumerate((0, 1, 0, 3, 0, 15), start=1):
+        spread = math.sqrt((math.prod(range(1, 2 * power, 2)) - moment**2) / count)
+        assert abs((found**power).mean() - moment) < 4 * spread
+    assert stats.kstest(found.ravel(), "norm").pvalue > 1e-3
+    assert np.abs(np.corrcoef(found)[~np.eye(40, dtype=bool)]).max() < 5 / math.sqrt(50_000)
+    for lag in (1, 2, 3):
+        product = (found[:, lag:] * found[:, :-lag]).mean()
+        assert abs(product) < 4 / math.sqrt(count)
+        squares = (found[:, lag:] ** 2 * found[:, :-lag] ** 2).mean()
+        assert abs(squares - 1) < 4 * math.sqrt(8 / count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 1000])
+def test_a_streams_numbers_do_not_depend_on_how_many_are_asked_for(count: int) -> None:
+    def some(
+        chips: Sequence[int], shape: tuple[int, ...], scale: float = 1.0
+    ) -> NDArray[np.float32]:
+        return draws.normals([draws.stream(3, c, 1, 0, Draw.WHITE) for c in chips], shape, scale)
+
+    together = some(range(5), (1500,))
+    with mock.patch.object(draws, "BLOCK", 600):
+        assert np.array_equal(some([4, 2], (count,)), together[[4, 2], :count])
+    assert np.array_equal(some([1], (2, 3, 250))[0].ravel(), together[1])
+    assert np.array_equal(some([1], (9,), 4.0)[0], 4 * together[1, :9])
 
 
 def test_optical_precision_rounds_and_clamps() -> None:
