@@ -1,10 +1,24 @@
 """The experiment noise_aware: what training through the noise of chips is worth on them.
 
-Fixed before the first table: a chip is good where it loses no more than a point of the accuracy
-that the network has before it is trained on, without noise; everything else is what users get by
-`noise_aware=true`. How much noise training sees was chosen on the seeds 0 to 2 of digits_mlp, of
-which none is in the table. All of it takes the better part of an hour of a core, most of it for
-mnist_cnn.
+Pairs are networks of one seed: one that was trained on through noise, and a control that was
+trained on as long without; the network before both is told beside them. All else is what users get
+by `noise_aware=true`. How much noise training sees was chosen on the seeds 0 to 2 of digits_mlp.
+
+A first rule called chips good that lost no more than a point of the digital accuracy. It told
+nothing of mnist_cnn, of which all chips lose less, and on digits_mlp (seeds 4 to 7) the yield
+changed by +40, +10, +18 and -8 points, for the network's own accuracy against a floor as much as
+for its chips. The rule now, fixed before any network of the table was trained through noise: three
+measures of the same chips, none of which asks for a floor that may be below or above them all,
+
+* the mean accuracy of chips,
+* the accuracy that 90 % of chips reach,
+* the yield at the accuracy that the control's median chip reaches, where the control's own is about
+  one half.
+
+Each is told with Student's t interval of the gains over seeds, and claimed where the interval is
+above zero; the claim as it was put, that training through noise raises the yield, is the third.
+The device and its age are those of the claim. digits_mlp has seeds that no choice was made with;
+of mnist_cnn no network had been trained through noise before.
 """
 
 from __future__ import annotations
@@ -24,10 +38,10 @@ from flow.qat.experiments import Estimate, Finding
 from flow.report.result import Report
 
 NAME = "noise_aware"
-MARGIN = 0.01  # of accuracy, that good chips may lose
 DEVICE = {"device": "pcm", "time_s": "86400", "noise_aware": "true"}
-ARMS = ("before", "control", "noise_aware")
-_FIELDS = "model seed arm digital floor chips yield accuracy_gain yield_gain note".split()
+OTHERS = ("before", "control")
+MEASURES = {"accuracy": "accuracy", "90 % reach": "90 % reach,", "yield": "yield at median,"}
+_FIELDS = "model seed arm digital chips p10 yield accuracy_gain p10_gain yield_gain note".split()
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class Case:
     step: int = 1
 
 
-CASES = (Case("digits_mlp", range(4, 14), 400), Case("mnist_cnn", range(3), 200, 5))
+CASES = (Case("digits_mlp", range(20, 30), 400), Case("mnist_cnn", range(3), 100, 5))
 
 
 def run_noise_experiment(
@@ -55,33 +69,35 @@ def run_noise_experiment(
     told = f"# chips of device {DEVICE['device']} after {DEVICE['time_s']} s, trained on as asked"
     rows = [[f"{told}; percent, with 95 % intervals"], list(_FIELDS)]
     for case in cases:
-        gains: dict[str, list[float]] = {"before": [], "control": []}
+        gains: dict[str, dict[str, list[float]]] = {
+            arm: {measure: [] for measure in MEASURES} for arm in OTHERS
+        }
         for seed in case.seeds:
             note(f"{case.model}, seed {seed}")
-            floor, digital, report = _rated(case, seed, runs, note)
-            rows += _rows(case, seed, floor, digital, report)
+            digital, report = _rated(case, seed, runs, note)
+            rows += _rows(case, seed, digital, report)
             found = {metric.name: metric.value for metric in report.metrics}
-            for arm, values in gains.items():
-                values.append(100 * found[f"yield gained on {arm}"])
-        rows += [_over_seeds(case, arm, values) for arm, values in gains.items()]
+            for arm, measures in gains.items():
+                for measure, values in measures.items():
+                    values.append(100 * found[f"{MEASURES[measure]} gained on {arm}"])
+        rows += [_over_seeds(case, arm, measures) for arm, measures in gains.items()]
     return Finding.written(NAME, rows, tables)
 
 
 def _rated(
     case: Case, seed: int, runs: Path, note: Callable[[str], None]
-) -> tuple[float, dict[str, float], Report]:
-    """The floor, every arm's accuracy without noise, and the check of the network that was trained
-    through noise."""
+) -> tuple[dict[str, float], Report]:
+    """Every arm's accuracy without noise, and the check of the network that was trained through
+    noise."""
     options = {**DEVICE, "seed": str(seed), "chips": str(case.chips)}
-    plan = Plan(Request(case.model, "analog", options, runs=runs), Events(note))
+    given = Request(case.model, "analog", options, runs=runs)
+    plan = Plan(given, Events(note))
     sources = {name: source for name, _, source in plan.others} | {NAME: plan}
     digital = {}
     for name, source in sources.items():
         assert source.trained is not None and source.trained.accuracy is not None
         digital[name] = source.trained.accuracy
-    floor = round(digital["before"] - MARGIN, 6)
-    given = Request(case.model, "analog", {**options, "floor": str(floor)}, runs=runs)
-    return floor, digital, check_model(given, _part(case, plan, runs), Events(note))
+    return digital, check_model(given, _part(case, plan, runs), Events(note))
 
 
 def _part(case: Case, plan: Plan, runs: Path) -> Path | None:
@@ -99,42 +115,53 @@ def _part(case: Case, plan: Plan, runs: Path) -> Path | None:
     return path
 
 
-def _rows(
-    case: Case, seed: int, floor: float, digital: Mapping[str, float], report: Report
-) -> list[list[str]]:
+def _rows(case: Case, seed: int, digital: Mapping[str, float], report: Report) -> list[list[str]]:
+    """One of each other arm, with what was gained on it, and one of the network itself, whose p10
+    and yield are those of the control with the gains."""
     figures = {metric.name: metric for metric in report.metrics}
     rows = []
-    for arm in ARMS:
-        mine = arm == NAME
-        behind = "" if mine else f" {arm}"
-        gains = ["", "", ""]
-        if not mine:
-            gained = figures[f"yield gained on {arm}"]
-            shown = gained.interval is not None and gained.interval.low > 0
-            gains = [
-                _percent(figures[f"accuracy gained on {arm}"]),
-                _percent(gained),
-                f"{NAME} > {arm}: {'shown' if shown else 'not shown'}, paired over chips",
-            ]
+    for arm in (*OTHERS, NAME):
+        p10, good = (
+            figures[f"{MEASURES[m]} {arm if arm != NAME else 'control'}"].value
+            for m in ("90 % reach", "yield")
+        )
+        gains = [""] * len(MEASURES)
+        if arm == NAME:
+            p10, good = (
+                value + figures[f"{MEASURES[m]} gained on control"].value
+                for m, value in (("90 % reach", p10), ("yield", good))
+            )
+        else:
+            gains = [_percent(figures[f"{MEASURES[m]} gained on {arm}"]) for m in MEASURES]
+        behind = "" if arm == NAME else f" {arm}"
         rows.append(
             [
-                *(case.model, str(seed), arm, f"{100 * digital[arm]:.2f}", f"{100 * floor:.2f}"),
+                *(case.model, str(seed), arm, f"{100 * digital[arm]:.2f}"),
                 _percent(report.accuracy[f"chips{behind}"]),
-                _percent(figures[f"yield{behind}"]),
-                *gains,
+                *(f"{100 * p10:.2f}", f"{100 * good:.2f}", *gains),
+                "" if arm == NAME else "paired over chips",
             ]
         )
     return rows
 
 
-def _over_seeds(case: Case, arm: str, gains: Sequence[float]) -> list[str]:
+def _over_seeds(case: Case, arm: str, gains: Mapping[str, Sequence[float]]) -> list[str]:
     """What was gained on an arm, in pairs of networks of one seed."""
-    row = [case.model, f"{len(gains)} seeds", arm, "", "", "", "", ""]
-    if len(gains) < 2:
-        return [*row, f"{gains[0]:.2f}", "one seed: nothing is told of others"]
-    found = Estimate.of(gains)
-    said = "shown" if found.mean > found.half else "not shown"
-    return [*row, str(found), f"{NAME} > {arm}: {said}, paired over seeds"]
+    count = len(next(iter(gains.values())))
+    row = [case.model, f"{count} seeds", arm, "", "", "", ""]
+    if count < 2:
+        only = [f"{values[0]:.2f}" for values in gains.values()]
+        return [*row, *only, "one seed: nothing is told of others"]
+    found = {measure: Estimate.of(values) for measure, values in gains.items()}
+    said = ", ".join(f"{measure} {_verdict(each)}" for measure, each in found.items())
+    estimates = [str(each) for each in found.values()]
+    return [*row, *estimates, f"{NAME} > {arm}: {said}; paired over seeds"]
+
+
+def _verdict(gain: Estimate) -> str:
+    if gain.mean > gain.half:
+        return "shown"
+    return "the opposite is shown" if gain.mean < -gain.half else "not shown"
 
 
 def _percent(metric: Metric) -> str:

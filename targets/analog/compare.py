@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from flow.metric import Kind, Metric
 from flow.target import Other, Spread
 from targets.analog.intervals import (
@@ -11,8 +13,13 @@ from targets.analog.intervals import (
     difference_interval,
     mean_interval,
     paired_interval,
+    reached,
+    reached_interval,
     yield_interval,
 )
+from targets.analog.mapping import FloatArray
+
+MOST = 0.9  # of chips, that shall be as good as is told
 
 
 def compared(
@@ -40,7 +47,8 @@ def compared(
             Kind.ESTIMATED,
             f"{paired}; t interval",
             difference_interval(after - before),
-        )
+        ),
+        *_ordered(after, before, other, gained),
     ]
     notes = list(told.warnings)
     if floor:
@@ -75,3 +83,47 @@ def compared(
         )
     scores = {**told.accuracy, f"chips {other.name}": accuracy}
     return replace(told, accuracy=scores, metrics=(*told.metrics, *found), warnings=tuple(notes))
+
+
+def _ordered(after: FloatArray, before: FloatArray, other: Other, gained: str) -> list[Metric]:
+    """What most chips reach, and how many are as good as the other network's median chip: neither
+    asks for a floor, which may be below or above all that chips reach."""
+    count, chips = len(after), f"the same {len(after):,} chips"
+    mine, theirs = (float(reached(shares, MOST)) for shares in (after, before))
+    median = float(np.median(before))
+    well, badly = after >= median, before >= median
+    wins, losses = int((well & ~badly).sum()), int((badly & ~well).sum())
+    told = f"chips with an accuracy of at least {median:.4f}, that of {other.name}'s median one"
+    return [
+        Metric(
+            f"90 % reach, {other.name}",
+            theirs,
+            "1",
+            Kind.MEASURED,
+            f"what {100 * MOST:g} % of {chips} reach",
+        ),
+        Metric(
+            f"90 % reach, {gained}",
+            mine - theirs,
+            "1",
+            Kind.ESTIMATED,
+            f"paired bootstrap over {chips}",
+            reached_interval(after, before, MOST, 0),
+        ),
+        Metric(
+            f"yield at median, {other.name}",
+            float(badly.mean()),
+            "1",
+            Kind.ESTIMATED,
+            f"{int(badly.sum())} of {count} {told}; Clopper and Pearson",
+            yield_interval(int(badly.sum()), count),
+        ),
+        Metric(
+            f"yield at median, {gained}",
+            (wins - losses) / count,
+            "1",
+            Kind.ESTIMATED,
+            f"{told}; {wins} became good, {losses} ceased to be; Bonett and Price",
+            paired_interval(wins, losses, count),
+        ),
+    ]

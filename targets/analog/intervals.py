@@ -99,6 +99,24 @@ def spread_intervals(
     return _percentiles(deviations, coverage), _percentiles(lowest, coverage)
 
 
+def reached(values: FloatArray, share: float) -> FloatArray:
+    """What at least this share of values along the last axis reach, the most such value."""
+    count = values.shape[-1]
+    place = int((1 - share) * count + 1e-9)  # 0.1 times 30 is a little less than 3
+    found: FloatArray = np.sort(values, axis=-1)[..., place]
+    return found
+
+
+def reached_interval(
+    after: FloatArray, before: FloatArray, share: float, seed: int, coverage: float = COVERAGE
+) -> Interval:
+    """Of what a share of chips reach after, less what one does before, by bootstrap over the chips,
+    which are the same."""
+    rng = np.random.default_rng([seed, 2])
+    drawn = rng.integers(len(after), size=(RESAMPLES, len(after)))
+    return _percentiles(reached(after[drawn], share) - reached(before[drawn], share), coverage)
+
+
 def _student(values: FloatArray, coverage: float) -> tuple[float, float]:
     """The mean, and half its interval's width."""
     from scipy.special import stdtrit
