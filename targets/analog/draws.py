@@ -65,6 +65,8 @@ def normals(
 
     Two from a word of 64 bits, by the law of a normal pair's length and angle (Box and Muller,
     Annals of Mathematical Statistics 29, 610 (1958)); with 31 bits of length none is beyond 6.7.
+    They are of float32, whose last bit may differ from one kind of processor to another, as numpy's
+    logarithms and sines do.
     """
     count = prod(shape)
     pairs = -(-count // 2)

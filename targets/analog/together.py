@@ -43,11 +43,11 @@ def factors(weights: FloatArray, given: float, read: float) -> FloatArray:
     # Of a column the squares add up to the diagonal, so that this is the most that a sum can be.
     most = MOST_NORMAL * given * np.sqrt(readings * diagonal.max(axis=(1, 2)))
     found: FloatArray = np.linalg.cholesky(squares)
-    bits = [max(fraction_bits(float(each)) - NORMAL_BITS, 0) for each in most]  # of each chip's own
-    steps = np.array(bits)[:, None, None, None]
+    bits = [fraction_bits(float(each)) - NORMAL_BITS for each in most]  # by each chip alone
+    steps = np.array(bits, dtype=np.float64)[:, None, None, None]
     found *= given * 2.0**steps
     np.rint(found, out=found)
-    found *= 0.5 ** (steps + NORMAL_BITS)
+    found *= 2.0 ** -(steps + NORMAL_BITS)
     return found.swapaxes(-1, -2)
 
 

@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from unittest import mock
 
 import numpy as np
@@ -551,6 +552,21 @@ def test_other_noise_is_drawn_apart(device: Device) -> None:
         Engine(graph, layers_of(graph, TOGETHER), Hardware(TOGETHER, Condition(), 1)).run(
             codes, [0]
         )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 2.0**20, 2.0**37])
+def test_sums_of_one_draw_are_exact(scale: float) -> None:
+    """So that no order of adding, of which BLAS has several, makes others of them."""
+    weights = scale * ints(np.random.default_rng(2), (2, 1, 40, 24), 99).astype(np.float64)
+    made = together.factors(weights, 0.3, 2.0 * scale)
+    found = together.drawn(made, 3, [draws.stream(0, c, 0, 0, Draw.INPUT) for c in (0, 1)])
+    streams = [draws.stream(0, c, 0, 0, Draw.INPUT) for c in (0, 1)]
+    numbers = np.rint(draws.normals(streams, (1, 3, 24), 2.0**14))
+    for chip in (0, 1):
+        for sample, reading in ((0, 0), (1, 7), (2, 23)):
+            pairs = zip(numbers[chip, 0, sample], made[chip, 0, :, reading], strict=True)
+            whole = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in pairs)
+            assert found[chip, 0, sample, reading] == whole != 0
 
 
 def test_one_draw_is_made_only_where_it_is_as_good() -> None:
