@@ -194,8 +194,10 @@ class _Chips:
             return None
         given = optical.deviation(law, self.layer.most, self.hardware.condition)
         read = self.hardware.condition.noise * converter.noise * converter.step
-        exact, blocks = held(self.layer.mapped), self.layer.mapped.row_blocks
-        if not all(together.fits(exact[:, rows], given, read) for rows in blocks):
+        blocks, readings = self.layer.mapped.row_blocks, made.weights.shape[-1]
+        largest = float(np.abs(self.layer.mapped.product.weights).max(initial=0))
+        sizes = {rows.stop - rows.start for rows in blocks}
+        if not all(together.fits(size, readings, largest, given, read) for size in sizes):
             return None
         return [together.factors(made.weights[:, :, rows], given, read) for rows in blocks]
 
@@ -260,17 +262,17 @@ class _Chips:
         """Whole numbers with the bias, clamped to what the network's own weights can make: the
         digital part's words are as wide as that, and what follows is defined for that."""
         _, groups, many, outs = total.shape
-        bias, low, high = (
-            np.broadcast_to(part, (groups * outs,)).reshape(groups, 1, outs).astype(np.float64)
-            for part in (self.layer.mapped.product.bias, *self.bounds)
-        )
-        if groups * many * outs <= REPEATED:
-            bias, low, high = (part.repeat(many, axis=1) for part in (bias, low, high))
+
+        def whole(part: IntArray) -> FloatArray:
+            own = np.broadcast_to(part, (groups * outs,)).reshape(groups, 1, outs)
+            made = own.astype(np.float64)
+            return made.repeat(many, axis=1) if groups * many * outs <= REPEATED else made
+
         np.rint(total, out=total)
-        total += bias
+        total += whole(self.layer.mapped.product.bias)
         if not self.inside:
-            np.maximum(total, low, out=total)
-            np.minimum(total, high, out=total)
+            np.maximum(total, whole(self.bounds[0]), out=total)
+            np.minimum(total, whole(self.bounds[1]), out=total)
         return total.astype(np.int64)
 
     def _driven(self, codes: IntArray, batch: int) -> FloatArray:

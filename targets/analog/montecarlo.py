@@ -24,7 +24,7 @@ from targets.analog.mapping import FloatArray
 
 LOOK = 64  # chips between two looks at the interval; fewer would stop by luck
 MEMORY = 96 << 20  # bytes that the chips which are simulated at a time may take
-CHUNK = 16  # of them, at most: more leave the processor's cache
+CHUNK = 32  # of them, at most: more leave the processor's cache
 NOTE_SECONDS = 5.0
 KEEP_SECONDS = 10.0
 MAX_BYTES = 1 << 30  # of a file of kept results

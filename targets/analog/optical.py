@@ -11,6 +11,7 @@ are normalised by the largest of their layer, or, for weights, of their output.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.random import Generator
@@ -25,6 +26,7 @@ from targets.analog.mapping import FloatArray, Mapped
 from targets.analog.programmed import Condition, Draws, Programmed
 
 
+@cache
 def spread(law: Law, leakage: float, precision: float) -> float:
     """The law's parameter: a standard deviation, a scale, or a rate. `leakage` must be above 0."""
     laws = {

@@ -23,12 +23,11 @@ MOST_NORMAL = 8.0  # none is larger
 LEAST = 2.0**-15  # of sums' errors to those that inputs make of them, for factors that are exact
 
 
-def fits(weights: FloatArray, given: float, read: float) -> bool:
+def fits(inputs: int, readings: int, largest: float, given: float, read: float) -> bool:
     """Whether one draw is as exact as two, and takes fewer numbers, for standard deviations `given`
-    of inputs and `read` of sums; by the weights (groups, inputs, readings) without noise, so that
-    it is the same for all chips."""
-    _, inputs, readings = weights.shape
-    most = given * float(np.sqrt((weights**2).sum(axis=(1, 2)).max(initial=0)))
+    of inputs and `read` of sums; by the largest weight without noise, so that it is the same for
+    all chips."""
+    most = given * largest * (inputs * readings) ** 0.5
     return given > 0 and read > LEAST * most and readings <= inputs
 
 

@@ -571,11 +571,10 @@ def test_sums_of_one_draw_are_exact(scale: float) -> None:
 
 def test_one_draw_is_made_only_where_it_is_as_good() -> None:
     """Not where sums outnumber inputs, nor where their own errors drown."""
-    weights = np.ones((1, 4, 3))
-    assert together.fits(weights, 0.1, 0.1)
-    assert not together.fits(weights.transpose(0, 2, 1), 0.1, 0.1)
-    assert not together.fits(weights, 1.0, 1e-5)
-    assert not together.fits(weights, 0.0, 0.1)
+    assert together.fits(4, 3, 7.0, 0.1, 0.1)
+    assert not together.fits(3, 4, 7.0, 0.1, 0.1)
+    assert not together.fits(4, 3, 7.0, 1.0, 1e-4)
+    assert not together.fits(4, 3, 7.0, 0.0, 0.1)
 
 
 def test_normal_numbers_are_normal() -> None:
