@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.float_tools",
         "flow.target",
     ),
-    ("flow.qat", "flow.report", "flow.surrogate"),
+    ("flow.qat", "flow.report", "flow.surrogate", "flow.schedule"),
     ("targets", "models"),
     (
         "flow.plan",
@@ -76,7 +76,7 @@ HOMES = {
     "onnx": ("flow.onnx_file", "flow.qat"),
     "hls4ml": ("targets.hls4ml",),
     "da4ml": ("targets.rtl.solver",),
-    "numba": ("targets.rtl.solver",),
+    "numba": ("targets.rtl.solver", "flow.schedule"),
     "ai_edge_litert": ("targets.tflite.flatbuffer",),
     "flatbuffers": ("targets.tflite.flatbuffer", "targets.tflite.metadata"),
     "tflite_runtime": (),
