@@ -77,9 +77,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class IdleState:
-    """Entered `residency_us` after the cluster fell idle. Entering takes `entry_us` and leaving
-    `exit_us`, both at the power of the state before it. `power_mw` None: the idle_mw of the point
-    that is held."""
+    """Entered `residency_us` after the cluster fell idle. Entering takes `entry_us`, at the power
+    of the state before it (of the first: awake), and is not broken off; leaving takes `exit_us`,
+    awake. `power_mw` None: the idle_mw of the point that is held."""
 
     name: str
     power_mw: float | None
@@ -244,9 +244,9 @@ class Platform:
 
 
 def _is_extra(cluster: Cluster, state: IdleState) -> bool:
-    held = state.power_mw is None and len({point.idle_mw for point in cluster.points}) > 1
-    above = state.power_mw is not None and state.power_mw > cluster.floor_mw
-    return held or above or state.entry_us > 0 or state.exit_us > 0
+    held = max(point.idle_mw for point in cluster.points)
+    above = (held if state.power_mw is None else state.power_mw) > cluster.floor_mw
+    return above or state.entry_us > 0 or state.exit_us > 0
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Trace:
                 )
         first = int(self.arrival_us[0])
         if first < 0:
-            raise UsageError(f"{where}: request 1: arrival_us must not be negative, not {first}")
+            raise UsageError(f"{where}: row 1: arrival_us must not be negative, not {first}")
         self._refuse(
             1, np.diff(self.arrival_us) < 0, "arrival_us must not be before its predecessor's"
         )
@@ -69,7 +69,7 @@ class Trace:
             told = {
                 name: getattr(self, name)[request].item() for name in ("arrival_us", "deadline_us")
             }
-            raise UsageError(f"{self.generator}: request {request + 1}: {what} ({told})")
+            raise UsageError(f"{self.generator}: row {request + 1}: {what} ({told})")
 
     def __len__(self) -> int:
         return len(self.arrival_us)
@@ -79,7 +79,7 @@ class Trace:
         """Of the arrays, the models' names and whether it is closed."""
         digest = hashlib.sha256(repr((self.models, self.closed)).encode())
         for name in _KINDS:
-            digest.update(memoryview(np.ascontiguousarray(getattr(self, name))))
+            digest.update(np.ascontiguousarray(getattr(self, name)).data)
         return digest.hexdigest()
 
     def part(self, start: int, stop: int) -> Trace:

@@ -98,7 +98,7 @@ class Table:
             request = int(np.argmax(short))
             name, floor = self.models[model[request]], min_accuracy[request]
             raise UsageError(
-                f"{where}: request {request + 1}: min_accuracy {floor:g} is met by no variant of "
+                f"{where}: row {request + 1}: min_accuracy {floor:g} is met by no variant of "
                 f"{name}; the best has {best[model[request]]:g}"
             )
 
