@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,7 @@ class Variant:
             raise UsageError(f"variant {self.name}: accuracy must be a number, not {self.accuracy}")
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """Indices: the variant in `Table.variants`, the cluster and its point in the platform."""
 
     variant: int

@@ -1,0 +1,22 @@
+"""Compiling loops with numba. A file of loops calls no compiled function of another file: numba's
+cache looks at the file of a function only, and would run what an older helper was compiled to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """The function, compiled at its first call and kept beside its file, or in the user's cache;
+    where neither can be written, for this process only."""
+    decorate: Any = njit
+    try:
+        made: F = decorate(cache=True)(function)
+    except RuntimeError:  # numba finds no place to keep it
+        made = decorate(function)
+    return made

@@ -1,0 +1,461 @@
+"""The loops of the engine over all requests; `engine` packs their arguments, and `reference` says
+the same in plain Python. Times are whole microseconds, powers milliwatts above the floor."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flow.schedule.jit import compiled
+from flow.schedule.policies.base import Governing, Mode
+
+BUSY, IDLE, SWITCH, WAKE = 0, 1, 2, 3
+COUNT, CUT, SWITCHES, MIGRATIONS, WAKES = 0, 1, 2, 3, 4  # of `Tally.counts`
+GIVEN, TIGHT, PRICE, AVAILABLE = (mode.value for mode in Mode)
+ONDEMAND, CONSERVATIVE, INTERACTIVE, SCHEDUTIL, ENERGY_AWARE = (mode.value for mode in Governing)
+LOOK_AHEAD = 32  # queued requests that a decision looks at
+HALF_LIFE_US = 32_000.0  # of the utilisation that the kernel tracks
+MJ = 1e-6  # of a milliwatt for a microsecond
+PER_WATT = 1e-3  # millijoules of a watt for a microsecond
+
+
+class Requests(NamedTuple):
+    """By request; `work` is by how much more than the table's time each takes, or one for all. In a
+    closed trace `arrival` and `deadline` are overwritten with what they come to be."""
+
+    arrival: Any
+    deadline: Any
+    model: Any
+    floor: Any
+    work: Any
+    closed: bool
+
+
+class Costs(NamedTuple):
+    """By action. `order[first[m] : first[m + 1]]` are the actions of model m that are worth
+    choosing from, the quickest first."""
+
+    time: Any
+    believed: Any
+    power: Any
+    accuracy: Any
+    cluster: Any
+    point: Any
+    first: Any
+    order: Any
+
+
+class Machine(NamedTuple):
+    """By (cluster, point): power awake, and idle at a point that is held; by (cluster, state): the
+    ladder of idle states, of which a power below 0 is the held one; the rest by cluster."""
+
+    points: Any
+    awake: Any
+    held: Any
+    parked: Any
+    transition: Any
+    migration: int
+    states: Any
+    state_mw: Any
+    entry: Any
+    exit: Any
+    residency: Any
+
+
+class Choice(NamedTuple):
+    """How `choose` decides: a policy's `Rule` in numbers; `parks`: to the point that idles best."""
+
+    mode: int
+    looks: bool
+    waits: bool
+    parks: bool
+    margin: float
+    price: float
+    miss: float
+    follow: float
+
+
+class Tally(NamedTuple):
+    """What is added up, and the log of the segments that begin in a window."""
+
+    us: Any
+    mj: Any
+    busy: Any
+    counts: Any
+    window: Any
+    log_where: Any
+    log_mw: Any
+
+
+@compiled
+def spend(
+    tally: Tally,
+    part: int,
+    start: int,
+    stop: int,
+    mw: float,
+    cluster: int,
+    point: int,
+    request: int,
+) -> None:
+    """Draw `mw` from `start` to `stop`."""
+    if stop <= start:
+        return
+    tally.us[part] += stop - start
+    tally.mj[part] += mw * (stop - start) * MJ
+    if part == BUSY:
+        tally.busy[cluster, point] += stop - start
+    if tally.window[0] <= start < tally.window[1]:
+        at = tally.counts[COUNT]
+        if at >= len(tally.log_mw):
+            tally.counts[CUT] = 1
+            return
+        tally.log_where[at, 0] = part
+        tally.log_where[at, 1] = start
+        tally.log_where[at, 2] = stop
+        tally.log_where[at, 3] = cluster
+        tally.log_where[at, 4] = point
+        tally.log_where[at, 5] = request
+        tally.log_mw[at] = mw
+        tally.counts[COUNT] = at + 1
+
+
+@compiled
+def rest(
+    machine: Machine, tally: Tally, start: int, ready: int, cluster: int, point: int, request: int
+) -> int:
+    """Idle from `start` until `ready`; returns when the cluster is awake again."""
+    now, mw, state = start, machine.awake[cluster, point], -1
+    for deeper in range(machine.states[cluster]):
+        enter = start + machine.residency[cluster, deeper]
+        if enter >= ready:
+            break
+        entered = max(enter, now) + machine.entry[cluster, deeper]
+        spend(tally, IDLE, now, entered, mw, cluster, point, request)
+        now, state = entered, deeper
+        mw = machine.state_mw[cluster, deeper]
+        if mw < 0:
+            mw = machine.held[cluster, point]
+    spend(tally, IDLE, now, ready, mw, cluster, point, request)
+    now = max(now, ready)
+    if state >= 0 and machine.exit[cluster, state] > 0:
+        awake = now + machine.exit[cluster, state]
+        spend(tally, WAKE, now, awake, machine.awake[cluster, point], cluster, point, request)
+        tally.counts[WAKES] += 1
+        now = awake
+    return now
+
+
+@compiled
+def park(machine: Machine, tally: Tally, now: int, cluster: int, hold: Any, request: int) -> int:
+    """Go to the point that idles best; returns when it is reached."""
+    best, point = machine.parked[cluster], hold[cluster]
+    if point == best:
+        return now
+    hold[cluster] = best
+    mw = machine.awake[cluster, max(point, best)]
+    done = now + machine.transition[cluster]
+    spend(tally, SWITCH, now, done, mw, cluster, best, request)
+    tally.counts[SWITCHES] += 1
+    return int(done)
+
+
+@compiled
+def move(
+    machine: Machine, costs: Costs, tally: Tally,
+    now: int, cluster: int, hold: Any, action: int, request: int,
+) -> int:  # fmt: skip
+    """Go where an action wants to be; returns when it can begin. A cluster that is left is parked
+    meanwhile."""
+    there, point = costs.cluster[action], costs.point[action]
+    if there != cluster:
+        hold[cluster] = machine.parked[cluster]
+        done = now + machine.migration
+        spend(tally, SWITCH, now, done, costs.power[action], there, point, request)
+        tally.counts[MIGRATIONS] += 1
+        now = done
+    old = hold[there]
+    if old != point:
+        hold[there] = point
+        mw = costs.power[action - point + max(old, point)]
+        done = now + machine.transition[there]
+        spend(tally, SWITCH, now, done, mw, there, point, request)
+        tally.counts[SWITCHES] += 1
+        now = done
+    return now
+
+
+@compiled
+def lasts(us: int, work: float) -> int:
+    """Whole microseconds of an action that takes `us` times `work`."""
+    return max(1, int(us * work + 0.5))
+
+
+@compiled
+def quickest(costs: Costs, model: int, floor: float) -> int:
+    """The believed time of the quickest action that is right enough."""
+    for k in range(costs.first[model], costs.first[model + 1]):
+        action = costs.order[k]
+        if costs.accuracy[action] >= floor:
+            return int(costs.believed[action])
+    return 0
+
+
+@compiled
+def wait_until(requests: Requests, costs: Costs, machine: Machine, i: int, now: int) -> int:
+    """Until when all that has arrived can wait if it is then served as quickly as can be."""
+    spare = 0
+    for cluster in range(len(machine.states)):
+        leave = machine.exit[cluster, machine.states[cluster] - 1]
+        spare = max(spare, leave + machine.transition[cluster] + machine.migration)
+    seen = max(now, requests.arrival[i])
+    need = quickest(costs, requests.model[i], requests.floor[i])
+    latest = requests.deadline[i] - need - spare
+    j = i + 1
+    while not requests.closed and j < len(requests.arrival) and j - i < LOOK_AHEAD:
+        if requests.arrival[j] > max(latest, seen):
+            break
+        seen = max(seen, requests.arrival[j])
+        need += quickest(costs, requests.model[j], requests.floor[j])
+        latest = min(latest, requests.deadline[j] - need - spare)
+        j += 1
+    return int(max(seen, latest))
+
+
+@compiled
+def pick(
+    requests: Requests, costs: Costs, machine: Machine, rule: Choice,
+    i: int, now: int, cluster: int, hold: Any, slow: Any, slack: Any,
+) -> int:  # fmt: skip
+    """The action for request i at `now`. Fills `slack` with how long it may take for it and for
+    what is queued to be done in time, if the queue is served as quickly as can be thereafter."""
+    slack[0] = requests.deadline[i] - now
+    queued, total = 1, 0
+    own = quickest(costs, requests.model[i], requests.floor[i])
+    need = own / slack[0] if slack[0] > 0 else np.inf
+    while rule.looks and not requests.closed and queued < LOOK_AHEAD:
+        j = i + queued
+        if j >= len(requests.arrival) or requests.arrival[j] > now:
+            break
+        total += quickest(costs, requests.model[j], requests.floor[j])
+        left = requests.deadline[j] - now
+        need = max(need, (own + total) / left if left > 0 else np.inf)
+        slack[queued] = left - total
+        queued += 1
+    least = slack[0]
+    for j in range(1, queued):
+        least = min(least, slack[j])
+    if rule.mode == AVAILABLE:
+        least = own / need
+    best, best_cost, swift, swift_us = -1, np.inf, -1, np.inf
+    model = requests.model[i]
+    for k in range(costs.first[model], costs.first[model + 1]):
+        action = costs.order[k]
+        if costs.accuracy[action] < requests.floor[i]:
+            continue
+        there = costs.cluster[action]
+        us = costs.believed[action] * slow[there]
+        mj = us * costs.power[action] * MJ
+        us *= 1 + rule.margin
+        if there != cluster:
+            us += machine.migration
+        if costs.point[action] != hold[there]:
+            us += machine.transition[there]
+        if us < swift_us:
+            swift, swift_us = action, us
+        if rule.mode == PRICE:
+            mj += rule.price * PER_WATT * queued * us
+            for j in range(queued):
+                if us > slack[j]:
+                    mj += rule.miss
+        elif us > least:
+            continue
+        if mj < best_cost:
+            best, best_cost = action, mj
+    return best if best >= 0 else swift
+
+
+@compiled
+def choose(
+    requests: Requests, costs: Costs, machine: Machine, rule: Choice, tally: Tally,
+    given: Any, finish: Any, action: Any,
+) -> int:  # fmt: skip
+    """Serve every request by an action from its beginning to its end."""
+    now, cluster, before = 0, 0, 0
+    hold, slow = machine.parked.copy(), np.ones(len(machine.parked))
+    slack = np.empty(LOOK_AHEAD)
+    if not rule.parks:
+        cluster = costs.cluster[given[0]]
+        hold[cluster] = costs.point[given[0]]
+    for i in range(len(requests.arrival)):
+        if requests.closed:
+            think, before = requests.arrival[i] - before, requests.arrival[i]
+            requests.deadline[i] += now + think - requests.arrival[i]
+            requests.arrival[i] = now + think
+        ready = requests.arrival[i]
+        if ready > now:
+            if rule.waits:
+                ready = wait_until(requests, costs, machine, i, now)
+            if rule.parks:
+                now = park(machine, tally, now, cluster, hold, i)
+            if ready > now:
+                now = rest(machine, tally, now, ready, cluster, hold[cluster], i)
+        if rule.mode == GIVEN:
+            chosen = given[i]
+        else:
+            chosen = pick(requests, costs, machine, rule, i, now, cluster, hold, slow, slack)
+        now = move(machine, costs, tally, now, cluster, hold, chosen, i)
+        cluster, point = costs.cluster[chosen], costs.point[chosen]
+        us = lasts(costs.time[chosen], requests.work[i if len(requests.work) > 1 else 0])
+        spend(tally, BUSY, now, now + us, costs.power[chosen], cluster, point, i)
+        now += us
+        slow[cluster] += rule.follow * (us / costs.believed[chosen] - slow[cluster])
+        finish[i], action[i] = now, chosen
+    return now
+
+
+class Governor(NamedTuple):
+    """How `govern` decides. Frequencies are shares of the cluster's highest, by (cluster, point);
+    `capacity` is that of a cluster at its highest, as a share of the platform's."""
+
+    mode: int
+    home: int
+    share: Any
+    capacity: Any
+    period: int
+    up: float
+    down: float
+    step: float
+    least_us: int
+    slack_us: int
+
+
+@compiled
+def at_least(machine: Machine, governor: Governor, cluster: int, share: float) -> int:
+    """The lowest point of at least that frequency, else the highest."""
+    for point in range(machine.points[cluster]):
+        if governor.share[cluster, point] >= share - 1e-12:
+            return point
+    return int(machine.points[cluster] - 1)
+
+
+@compiled
+def place(machine: Machine, costs: Costs, governor: Governor, base: Any, i: int, use: float) -> int:
+    """The cluster that serves a task of utilisation `use` at the least energy, of those that have
+    a fifth to spare; else the largest."""
+    best, best_cost, largest = -1, np.inf, 0
+    for cluster in range(len(machine.points)):
+        if governor.capacity[cluster] > governor.capacity[largest]:
+            largest = cluster
+        if use > 0.8 * governor.capacity[cluster]:
+            continue
+        point = at_least(machine, governor, cluster, 1.25 * use / governor.capacity[cluster])
+        speed = governor.share[cluster, point] * governor.capacity[cluster]
+        cost = costs.power[base[cluster, i] + point] / speed
+        if cost < best_cost:
+            best, best_cost = cluster, cost
+    return best if best >= 0 else largest
+
+
+@compiled
+def govern(
+    requests: Requests, costs: Costs, machine: Machine, governor: Governor, tally: Tally,
+    base: Any, finish: Any, action: Any,
+) -> int:  # fmt: skip
+    """Serve every request at the frequencies of a governor, which looks at the load every period.
+    `base` (clusters, n) are the actions of a request's variant at each cluster's first point."""
+    now, before, cluster = 0, 0, governor.home
+    hold = machine.parked.copy()
+    window, busy_us = -1, 0  # the running period, and how much of it was busy
+    wanted = governor.share[cluster, hold[cluster]]  # of the conservative governor
+    since = 0  # when the interactive governor last saw its frequency needed
+    use, known, seen = 0.0, 0.0, 0  # utilisation, its estimate, when it was last brought up to date
+    pace = governor.mode >= SCHEDUTIL
+    for i in range(len(requests.arrival)):
+        if requests.closed:
+            think, before = requests.arrival[i] - before, requests.arrival[i]
+            requests.deadline[i] += now + think - requests.arrival[i]
+            requests.arrival[i] = now + think
+        ready = requests.arrival[i]
+        woke = ready > now or i == 0
+        if ready > now:
+            known += (use - known) / 4 if i > 0 else 0.0
+            if governor.mode == INTERACTIVE and ready - now > governor.period + governor.slack_us:
+                # its timer fires once in idle, and finds nothing to do
+                quiet = now + governor.period + governor.slack_us
+                now = rest(machine, tally, now, quiet, cluster, hold[cluster], i)
+                now = park(machine, tally, now, cluster, hold, i)
+            if ready > now:
+                now = rest(machine, tally, now, ready, cluster, hold[cluster], i)
+        if pace:
+            use *= 0.5 ** ((now - seen) / HALF_LIFE_US)
+            seen = now
+            if woke:
+                want = max(use, known)
+                if governor.mode == ENERGY_AWARE:
+                    chosen = place(machine, costs, governor, base, i, want)
+                else:
+                    chosen = governor.home
+                top = governor.capacity[chosen]
+                point = at_least(machine, governor, chosen, 1.25 * want / top)
+                now = move(machine, costs, tally, now, cluster, hold, base[chosen, i] + point, i)
+                cluster = chosen
+        work = requests.work[i if len(requests.work) > 1 else 0]
+        left = 1.0
+        action[i] = base[cluster, i] + hold[cluster]
+        while True:
+            point = hold[cluster]
+            us = costs.time[base[cluster, i] + point] * work
+            if now // governor.period != window:
+                window, busy_us = now // governor.period, 0
+            tick = (window + 1) * governor.period
+            done = now + max(1, int(np.ceil(left * us - 1e-6)))
+            stop = min(done, tick)
+            mw = costs.power[base[cluster, i] + point]
+            spend(tally, BUSY, now, stop, mw, cluster, point, i)
+            busy_us += stop - now
+            left -= (stop - now) / us
+            if pace:
+                rate = governor.share[cluster, point] * governor.capacity[cluster]
+                use = rate + (use - rate) * 0.5 ** ((stop - seen) / HALF_LIFE_US)
+                seen = stop
+            now = stop
+            if now >= done:
+                break
+            load = busy_us / governor.period
+            new, there = point, cluster
+            if governor.mode == ONDEMAND:
+                low = governor.share[cluster, 0]
+                share = 1.0 if load > governor.up else low + load * (1 - low)
+                new = at_least(machine, governor, cluster, share)
+            elif governor.mode == CONSERVATIVE:
+                if load > governor.up:
+                    wanted = min(1.0, wanted + governor.step)
+                elif load < governor.down:
+                    wanted = max(governor.share[cluster, 0], wanted - governor.step)
+                new = at_least(machine, governor, cluster, wanted)
+            elif governor.mode == INTERACTIVE:
+                share = governor.share[cluster, point] * load / governor.up
+                new = at_least(machine, governor, cluster, 1.0 if load >= governor.down else share)
+                if new >= point:
+                    since = now
+                elif now - since < governor.least_us:
+                    new = point
+            else:
+                want = max(use, known)
+                if governor.mode == ENERGY_AWARE and use > 0.8 * governor.capacity[cluster]:
+                    for other in range(len(machine.points)):
+                        if governor.capacity[other] > governor.capacity[there]:
+                            there = other
+                share = 1.25 * want / governor.capacity[there]
+                new = at_least(machine, governor, there, share)
+                if there == cluster:  # busy since the last look, so that it may only rise
+                    new = max(new, point)
+            begun = now
+            now = move(machine, costs, tally, now, cluster, hold, base[there, i] + new, i)
+            cluster = there
+            window = now // governor.period  # a stall counts as busy
+            busy_us = now - max(begun, window * governor.period)
+        finish[i] = now
+    return now
