@@ -52,17 +52,14 @@ def simulate(
     floor = trace.min_accuracy
     requests = kernels.Requests(arrival, deadline, trace.model, floor, factor, trace.closed)
     machine = _machine(platform)
-    count, (clusters, points) = len(trace), machine.awake.shape
-    begin, end = window or (0, 0)
-    slots = MAX_SEGMENTS if window else 0
+    count = len(trace)
+    counts = np.zeros(7, np.int64)
+    counts[[kernels.BEGIN, kernels.END]] = window or (0, 0)
     tally = kernels.Tally(
-        np.zeros(len(Part), np.int64),
-        np.zeros(len(Part)),
-        np.zeros((clusters, points), np.int64),
-        np.zeros(5, np.int64),
-        np.array([begin, end], np.int64),
-        np.zeros((slots, 6), np.int64),
-        np.zeros(slots),
+        np.zeros(len(Part), kernels.PART),
+        np.zeros(machine.points.shape, np.int64),
+        counts,
+        np.zeros(MAX_SEGMENTS if window else 0, kernels.SEGMENT),
     )
     finish, action = np.empty(count, np.int64), np.empty(count, np.int32)
     if isinstance(policy, Governor):
@@ -81,8 +78,8 @@ def simulate(
         deadline,
         finish,
         action,
-        tally.us,
-        tally.mj,
+        tally.parts["us"].copy(),
+        tally.parts["mj"].copy(),
         tally.busy,
         int(tally.counts[kernels.SWITCHES]),
         int(tally.counts[kernels.MIGRATIONS]),
@@ -231,48 +228,33 @@ def worth_choosing(table: Table, believed: IntArray) -> tuple[IntArray, IntArray
 
 
 def _costs(table: Table, believed: IntArray) -> Any:
-    from flow.schedule.kernels import Costs
+    from flow.schedule.kernels import ACTION, Costs
 
     first, order = worth_choosing(table, believed)
-    return Costs(
-        table.time_us,
-        believed,
-        table.power_mw,
-        table.accuracy,
-        np.array([action.cluster for action in table.actions], np.int64),
-        np.array([action.point for action in table.actions], np.int64),
-        first,
-        order,
-    )
+    actions = np.zeros(len(table.actions), ACTION)
+    actions["time"], actions["believed"] = table.time_us, believed
+    actions["power"], actions["accuracy"] = table.power_mw, table.accuracy
+    actions["cluster"] = [action.cluster for action in table.actions]
+    actions["point"] = [action.point for action in table.actions]
+    return Costs(actions, first, order)
 
 
 def _machine(platform: Platform) -> Any:
-    from flow.schedule.kernels import Machine
+    from flow.schedule.kernels import CLUSTER, POINT, STATE, Machine
 
-    clusters = platform.clusters
-    points = max(len(cluster.points) for cluster in clusters)
-    states = max(len(cluster.idle_states) for cluster in clusters)
-    awake, held = np.zeros((len(clusters), points)), np.zeros((len(clusters), points))
-    power = np.zeros((len(clusters), states))
-    times = np.zeros((3, len(clusters), states), np.int64)
-    for c, cluster in enumerate(clusters):
-        for p, point in enumerate(cluster.points):
-            awake[c, p] = platform.awake_mw(c, p)
-            held[c, p] = point.idle_mw - cluster.floor_mw
-        for s, state in enumerate(cluster.idle_states):
-            power[c, s] = -1.0 if state.power_mw is None else state.power_mw - cluster.floor_mw
-            times[:, c, s] = state.entry_us, state.exit_us, state.residency_us
-    return Machine(
-        np.array([len(cluster.points) for cluster in clusters], np.int64),
-        awake,
-        held,
-        np.array([cluster.parked for cluster in clusters], np.int64),
-        np.array([cluster.transition_us for cluster in clusters], np.int64),
-        platform.migration_us,
-        np.array([len(cluster.idle_states) for cluster in clusters], np.int64),
-        power,
-        *times,
-    )
+    held = platform.clusters
+    clusters = np.zeros(len(held), CLUSTER)
+    points = np.zeros((len(held), max(len(cluster.points) for cluster in held)), POINT)
+    ladder = np.zeros((len(held), max(len(cluster.idle_states) for cluster in held)), STATE)
+    for c, cluster in enumerate(held):
+        listed, states = cluster.points, cluster.idle_states
+        clusters[c] = (len(listed), cluster.parked, cluster.transition_us, len(states))
+        for p, point in enumerate(listed):
+            points[c, p] = platform.awake_mw(c, p), point.idle_mw - cluster.floor_mw
+        for s, state in enumerate(states):
+            mw = -1.0 if state.power_mw is None else state.power_mw - cluster.floor_mw
+            ladder[c, s] = mw, state.entry_us, state.exit_us, state.residency_us
+    return Machine(clusters, points, ladder, platform.migration_us)
 
 
 def shares(platform: Platform) -> tuple[FloatArray, FloatArray]:
@@ -306,10 +288,5 @@ def _governor(policy: Governor, table: Table, platform: Platform) -> Any:
 
 
 def _segments(tally: Any) -> tuple[Segment, ...]:
-    parts = list(Part)
-    count = int(tally.counts[0])
-    rows = zip(tally.log_where[:count].tolist(), tally.log_mw[:count].tolist(), strict=True)
-    return tuple(
-        Segment(parts[part], start, stop, mw, cluster, point, request)
-        for (part, start, stop, cluster, point, request), mw in rows
-    )
+    parts, rows = list(Part), tally.log[: int(tally.counts[0])].tolist()
+    return tuple(Segment(parts[part], *rest) for part, *rest in rows)

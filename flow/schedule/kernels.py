@@ -11,7 +11,7 @@ from flow.schedule.jit import compiled
 from flow.schedule.policies.base import Governing, Mode
 
 BUSY, IDLE, SWITCH, WAKE = 0, 1, 2, 3
-COUNT, CUT, SWITCHES, MIGRATIONS, WAKES = 0, 1, 2, 3, 4  # of `Tally.counts`
+COUNT, CUT, SWITCHES, MIGRATIONS, WAKES, BEGIN, END = range(7)  # of `Tally.counts`
 GIVEN, TIGHT, PRICE, AVAILABLE = (mode.value for mode in Mode)
 ONDEMAND, CONSERVATIVE, INTERACTIVE, SCHEDUTIL, ENERGY_AWARE = (mode.value for mode in Governing)
 LOOK_AHEAD = 32  # queued requests that a decision looks at
@@ -32,35 +32,42 @@ class Requests(NamedTuple):
     closed: bool
 
 
+ACTION = np.dtype(
+    {
+        "names": ["time", "believed", "power", "accuracy", "cluster", "point"],
+        "formats": ["i8", "i8", "f8", "f8", "i8", "i8"],
+    }
+)
+CLUSTER = np.dtype([(name, "i8") for name in ("points", "parked", "transition", "states")])
+POINT = np.dtype([("awake", "f8"), ("held", "f8")])
+STATE = np.dtype([("mw", "f8"), ("entry", "i8"), ("exit", "i8"), ("residency", "i8")])
+PART = np.dtype([("us", "i8"), ("mj", "f8")])
+SEGMENT = np.dtype(
+    {
+        "names": ["part", "start", "stop", "mw", "cluster", "point", "request"],
+        "formats": ["i8", "i8", "i8", "f8", "i8", "i8", "i8"],
+    }
+)
+
+
 class Costs(NamedTuple):
-    """By action. `order[first[m] : first[m + 1]]` are the actions of model m that are worth
+    """`actions` are ACTIONs; `order[first[m] : first[m + 1]]` those of model m that are worth
     choosing from, the quickest first."""
 
-    time: Any
-    believed: Any
-    power: Any
-    accuracy: Any
-    cluster: Any
-    point: Any
+    actions: Any
     first: Any
     order: Any
 
 
 class Machine(NamedTuple):
-    """By (cluster, point): power awake, and idle at a point that is held; by (cluster, state): the
-    ladder of idle states, of which a power below 0 is the held one; the rest by cluster."""
+    """`clusters` are CLUSTERs; `points` POINTs by cluster and point, powers awake and idle at a
+    point that is held; `ladder` STATEs by cluster and state, of a power below 0 where the point's
+    is held."""
 
+    clusters: Any
     points: Any
-    awake: Any
-    held: Any
-    parked: Any
-    transition: Any
+    ladder: Any
     migration: int
-    states: Any
-    state_mw: Any
-    entry: Any
-    exit: Any
-    residency: Any
 
 
 class Choice(NamedTuple):
@@ -77,15 +84,13 @@ class Choice(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What is added up, and the log of the segments that begin in a window."""
+    """What is added up: PARTs, the time of each point, and counts; `log` are the SEGMENTs that
+    begin in a window."""
 
-    us: Any
-    mj: Any
+    parts: Any
     busy: Any
     counts: Any
-    window: Any
-    log_where: Any
-    log_mw: Any
+    log: Any
 
 
 @compiled
@@ -102,22 +107,18 @@ def spend(
     """Draw `mw` from `start` to `stop`."""
     if stop <= start:
         return
-    tally.us[part] += stop - start
-    tally.mj[part] += mw * (stop - start) * MJ
+    tally.parts[part].us += stop - start
+    tally.parts[part].mj += mw * (stop - start) * MJ
     if part == BUSY:
         tally.busy[cluster, point] += stop - start
-    if tally.window[0] <= start < tally.window[1]:
+    if tally.counts[BEGIN] <= start < tally.counts[END]:
         at = tally.counts[COUNT]
-        if at >= len(tally.log_mw):
+        if at >= len(tally.log):
             tally.counts[CUT] = 1
             return
-        tally.log_where[at, 0] = part
-        tally.log_where[at, 1] = start
-        tally.log_where[at, 2] = stop
-        tally.log_where[at, 3] = cluster
-        tally.log_where[at, 4] = point
-        tally.log_where[at, 5] = request
-        tally.log_mw[at] = mw
+        row = tally.log[at]
+        row.part, row.start, row.stop, row.mw = part, start, stop, mw
+        row.cluster, row.point, row.request = cluster, point, request
         tally.counts[COUNT] = at + 1
 
 
@@ -126,22 +127,24 @@ def rest(
     machine: Machine, tally: Tally, start: int, ready: int, cluster: int, point: int, request: int
 ) -> int:
     """Idle from `start` until `ready`; returns when the cluster is awake again."""
-    now, mw, state = start, machine.awake[cluster, point], -1
-    for deeper in range(machine.states[cluster]):
-        enter = start + machine.residency[cluster, deeper]
+    now, mw, state = start, machine.points[cluster, point].awake, -1
+    for deeper in range(machine.clusters[cluster].states):
+        enter = start + machine.ladder[cluster, deeper].residency
         if enter >= ready:
             break
-        entered = max(enter, now) + machine.entry[cluster, deeper]
+        entered = max(enter, now) + machine.ladder[cluster, deeper].entry
         spend(tally, IDLE, now, entered, mw, cluster, point, request)
         now, state = entered, deeper
-        mw = machine.state_mw[cluster, deeper]
+        mw = machine.ladder[cluster, deeper].mw
         if mw < 0:
-            mw = machine.held[cluster, point]
+            mw = machine.points[cluster, point].held
     spend(tally, IDLE, now, ready, mw, cluster, point, request)
     now = max(now, ready)
-    if state >= 0 and machine.exit[cluster, state] > 0:
-        awake = now + machine.exit[cluster, state]
-        spend(tally, WAKE, now, awake, machine.awake[cluster, point], cluster, point, request)
+    if state >= 0 and machine.ladder[cluster, state].exit > 0:
+        awake = now + machine.ladder[cluster, state].exit
+        spend(
+            tally, WAKE, now, awake, machine.points[cluster, point].awake, cluster, point, request
+        )
         tally.counts[WAKES] += 1
         now = awake
     return now
@@ -150,12 +153,12 @@ def rest(
 @compiled
 def park(machine: Machine, tally: Tally, now: int, cluster: int, hold: Any, request: int) -> int:
     """Go to the point that idles best; returns when it is reached."""
-    best, point = machine.parked[cluster], hold[cluster]
+    best, point = machine.clusters[cluster].parked, hold[cluster]
     if point == best:
         return now
     hold[cluster] = best
-    mw = machine.awake[cluster, max(point, best)]
-    done = now + machine.transition[cluster]
+    mw = machine.points[cluster, max(point, best)].awake
+    done = now + machine.clusters[cluster].transition
     spend(tally, SWITCH, now, done, mw, cluster, best, request)
     tally.counts[SWITCHES] += 1
     return int(done)
@@ -168,18 +171,18 @@ def move(
 ) -> int:  # fmt: skip
     """Go where an action wants to be; returns when it can begin. A cluster that is left is parked
     meanwhile."""
-    there, point = costs.cluster[action], costs.point[action]
+    there, point = costs.actions[action].cluster, costs.actions[action].point
     if there != cluster:
-        hold[cluster] = machine.parked[cluster]
+        hold[cluster] = machine.clusters[cluster].parked
         done = now + machine.migration
-        spend(tally, SWITCH, now, done, costs.power[action], there, point, request)
+        spend(tally, SWITCH, now, done, costs.actions[action].power, there, point, request)
         tally.counts[MIGRATIONS] += 1
         now = done
     old = hold[there]
     if old != point:
         hold[there] = point
-        mw = costs.power[action - point + max(old, point)]
-        done = now + machine.transition[there]
+        mw = costs.actions[action - point + max(old, point)].power
+        done = now + machine.clusters[there].transition
         spend(tally, SWITCH, now, done, mw, there, point, request)
         tally.counts[SWITCHES] += 1
         now = done
@@ -197,8 +200,8 @@ def quickest(costs: Costs, model: int, floor: float) -> int:
     """The believed time of the quickest action that is right enough."""
     for k in range(costs.first[model], costs.first[model + 1]):
         action = costs.order[k]
-        if costs.accuracy[action] >= floor:
-            return int(costs.believed[action])
+        if costs.actions[action].accuracy >= floor:
+            return int(costs.actions[action].believed)
     return 0
 
 
@@ -206,9 +209,9 @@ def quickest(costs: Costs, model: int, floor: float) -> int:
 def wait_until(requests: Requests, costs: Costs, machine: Machine, i: int, now: int) -> int:
     """Until when all that has arrived can wait if it is then served as quickly as can be."""
     spare = 0
-    for cluster in range(len(machine.states)):
-        leave = machine.exit[cluster, machine.states[cluster] - 1]
-        spare = max(spare, leave + machine.transition[cluster] + machine.migration)
+    for cluster in range(len(machine.clusters)):
+        leave = machine.ladder[cluster, machine.clusters[cluster].states - 1].exit
+        spare = max(spare, leave + machine.clusters[cluster].transition + machine.migration)
     seen = max(now, requests.arrival[i])
     need = quickest(costs, requests.model[i], requests.floor[i])
     latest = requests.deadline[i] - need - spare
@@ -252,16 +255,16 @@ def pick(
     model = requests.model[i]
     for k in range(costs.first[model], costs.first[model + 1]):
         action = costs.order[k]
-        if costs.accuracy[action] < requests.floor[i]:
+        if costs.actions[action].accuracy < requests.floor[i]:
             continue
-        there = costs.cluster[action]
-        us = costs.believed[action] * slow[there]
-        mj = us * costs.power[action] * MJ
+        there = costs.actions[action].cluster
+        us = costs.actions[action].believed * slow[there]
+        mj = us * costs.actions[action].power * MJ
         us *= 1 + rule.margin
         if there != cluster:
             us += machine.migration
-        if costs.point[action] != hold[there]:
-            us += machine.transition[there]
+        if costs.actions[action].point != hold[there]:
+            us += machine.clusters[there].transition
         if us < swift_us:
             swift, swift_us = action, us
         if rule.mode == PRICE:
@@ -283,11 +286,11 @@ def choose(
 ) -> int:  # fmt: skip
     """Serve every request by an action from its beginning to its end."""
     now, cluster, before = 0, 0, 0
-    hold, slow = machine.parked.copy(), np.ones(len(machine.parked))
+    hold, slow = machine.clusters.parked.copy(), np.ones(len(machine.clusters))
     slack = np.empty(LOOK_AHEAD)
     if not rule.parks:
-        cluster = costs.cluster[given[0]]
-        hold[cluster] = costs.point[given[0]]
+        cluster = costs.actions[given[0]].cluster
+        hold[cluster] = costs.actions[given[0]].point
     for i in range(len(requests.arrival)):
         if requests.closed:
             think, before = requests.arrival[i] - before, requests.arrival[i]
@@ -306,11 +309,11 @@ def choose(
         else:
             chosen = pick(requests, costs, machine, rule, i, now, cluster, hold, slow, slack)
         now = move(machine, costs, tally, now, cluster, hold, chosen, i)
-        cluster, point = costs.cluster[chosen], costs.point[chosen]
-        us = lasts(costs.time[chosen], requests.work[i if len(requests.work) > 1 else 0])
-        spend(tally, BUSY, now, now + us, costs.power[chosen], cluster, point, i)
+        cluster, point = costs.actions[chosen].cluster, costs.actions[chosen].point
+        us = lasts(costs.actions[chosen].time, requests.work[i if len(requests.work) > 1 else 0])
+        spend(tally, BUSY, now, now + us, costs.actions[chosen].power, cluster, point, i)
         now += us
-        slow[cluster] += rule.follow * (us / costs.believed[chosen] - slow[cluster])
+        slow[cluster] += rule.follow * (us / costs.actions[chosen].believed - slow[cluster])
         finish[i], action[i] = now, chosen
     return now
 
@@ -334,10 +337,10 @@ class Governor(NamedTuple):
 @compiled
 def at_least(machine: Machine, governor: Governor, cluster: int, share: float) -> int:
     """The lowest point of at least that frequency, else the highest."""
-    for point in range(machine.points[cluster]):
+    for point in range(machine.clusters[cluster].points):
         if governor.share[cluster, point] >= share - 1e-12:
             return point
-    return int(machine.points[cluster] - 1)
+    return int(machine.clusters[cluster].points - 1)
 
 
 @compiled
@@ -345,14 +348,14 @@ def place(machine: Machine, costs: Costs, governor: Governor, base: Any, i: int,
     """The cluster that serves a task of utilisation `use` at the least energy, of those that have
     a fifth to spare; else the largest."""
     best, best_cost, largest = -1, np.inf, 0
-    for cluster in range(len(machine.points)):
+    for cluster in range(len(machine.clusters)):
         if governor.capacity[cluster] > governor.capacity[largest]:
             largest = cluster
         if use > 0.8 * governor.capacity[cluster]:
             continue
         point = at_least(machine, governor, cluster, 1.25 * use / governor.capacity[cluster])
         speed = governor.share[cluster, point] * governor.capacity[cluster]
-        cost = costs.power[base[cluster, i] + point] / speed
+        cost = costs.actions[base[cluster, i] + point].power / speed
         if cost < best_cost:
             best, best_cost = cluster, cost
     return best if best >= 0 else largest
@@ -366,7 +369,7 @@ def govern(
     """Serve every request at the frequencies of a governor, which looks at the load every period.
     `base` (clusters, n) are the actions of a request's variant at each cluster's first point."""
     now, before, cluster = 0, 0, governor.home
-    hold = machine.parked.copy()
+    hold = machine.clusters.parked.copy()
     window, busy_us = -1, 0  # the running period, and how much of it was busy
     wanted = governor.share[cluster, hold[cluster]]  # of the conservative governor
     since = 0  # when the interactive governor last saw its frequency needed
@@ -406,13 +409,13 @@ def govern(
         action[i] = base[cluster, i] + hold[cluster]
         while True:
             point = hold[cluster]
-            us = costs.time[base[cluster, i] + point] * work
+            us = costs.actions[base[cluster, i] + point].time * work
             if now // governor.period != window:
                 window, busy_us = now // governor.period, 0
             tick = (window + 1) * governor.period
             done = now + max(1, int(np.ceil(left * us - 1e-6)))
             stop = min(done, tick)
-            mw = costs.power[base[cluster, i] + point]
+            mw = costs.actions[base[cluster, i] + point].power
             spend(tally, BUSY, now, stop, mw, cluster, point, i)
             busy_us += stop - now
             left -= (stop - now) / us
@@ -445,7 +448,7 @@ def govern(
             else:
                 want = max(use, known)
                 if governor.mode == ENERGY_AWARE and use > 0.8 * governor.capacity[cluster]:
-                    for other in range(len(machine.points)):
+                    for other in range(len(machine.clusters)):
                         if governor.capacity[other] > governor.capacity[there]:
                             there = other
                 share = 1.25 * want / governor.capacity[there]
