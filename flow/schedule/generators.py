@@ -135,7 +135,7 @@ class Interactive(Generator):
         sessions = 1 + count // self.least
         lengths = random.integers(self.least, self.most, sessions, endpoint=True)
         session = np.repeat(np.arange(sessions), lengths)[:count]
-        gaps = np.full(count, self.frame_ms)
+        gaps = np.full(count, float(self.frame_ms))
         first = np.flatnonzero(np.diff(session, prepend=-1))
         gaps[first] += random.exponential(self.think_ms, len(first))
         return _times(gaps), session

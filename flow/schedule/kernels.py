@@ -297,9 +297,9 @@ def choose(
             requests.deadline[i] += now + think - requests.arrival[i]
             requests.arrival[i] = now + think
         ready = requests.arrival[i]
+        if rule.waits and ready >= now:  # else there was no time to sleep
+            ready = wait_until(requests, costs, machine, i, now)
         if ready > now:
-            if rule.waits:
-                ready = wait_until(requests, costs, machine, i, now)
             if rule.parks:
                 now = park(machine, tally, now, cluster, hold, i)
             if ready > now:

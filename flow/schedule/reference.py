@@ -210,9 +210,9 @@ def _choose(run: _Run, rule: Rule, given: list[int], believed: list[int], parks:
     for request in range(len(run.arrival)):
         run.release(request)
         ready = run.arrival[request]
+        if rule.waits and ready >= run.now:
+            ready = _latest(run, seen, request)
         if ready > run.now:
-            if rule.waits:
-                ready = _latest(run, seen, request)
             if parks:
                 run.park(request)
             if ready > run.now:
