@@ -3,6 +3,7 @@ the same in plain Python. Times are whole microseconds, powers milliwatts above 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ COUNT, CUT, SWITCHES, MIGRATIONS, WAKES, BEGIN, END = range(7)  # of `Tally.coun
 GIVEN, TIGHT, PRICE, AVAILABLE = (mode.value for mode in Mode)
 ONDEMAND, CONSERVATIVE, INTERACTIVE, SCHEDUTIL, ENERGY_AWARE = (mode.value for mode in Governing)
 LOOK_AHEAD = 32  # queued requests that a decision looks at
-HALF_LIFE_US = 32_000.0  # of the utilisation that the kernel tracks
+FADES = math.log(2) / 32_000  # a us, of the utilisation that Linux tracks: half in 32 ms
 MJ = 1e-6  # of a milliwatt for a microsecond
 PER_WATT = 1e-3  # millijoules of a watt for a microsecond
 
@@ -392,7 +393,7 @@ def govern(
             if ready > now:
                 now = rest(machine, tally, now, ready, cluster, hold[cluster], i)
         if pace:
-            use *= 0.5 ** ((now - seen) / HALF_LIFE_US)
+            use *= math.exp(-FADES * (now - seen))
             seen = now
             if woke:
                 want = max(use, known)
@@ -405,23 +406,20 @@ def govern(
                 now = move(machine, costs, tally, now, cluster, hold, base[chosen, i] + point, i)
                 cluster = chosen
         work = requests.work[i if len(requests.work) > 1 else 0]
-        left = 1.0
+        left, begun = 1.0, now
         action[i] = base[cluster, i] + hold[cluster]
-        while True:
+        if now // governor.period != window:
+            window, busy_us = now // governor.period, 0
+        while True:  # a period, or what is left of it or of the request
             point = hold[cluster]
             us = costs.actions[base[cluster, i] + point].time * work
-            if now // governor.period != window:
-                window, busy_us = now // governor.period, 0
-            tick = (window + 1) * governor.period
-            done = now + max(1, int(np.ceil(left * us - 1e-6)))
-            stop = min(done, tick)
-            mw = costs.actions[base[cluster, i] + point].power
-            spend(tally, BUSY, now, stop, mw, cluster, point, i)
+            done = now + max(1, math.ceil(left * us - 1e-6))
+            stop = min(done, (window + 1) * governor.period)
             busy_us += stop - now
             left -= (stop - now) / us
             if pace:
                 rate = governor.share[cluster, point] * governor.capacity[cluster]
-                use = rate + (use - rate) * 0.5 ** ((stop - seen) / HALF_LIFE_US)
+                use = rate + (use - rate) * math.exp(-FADES * (stop - seen))
                 seen = stop
             now = stop
             if now >= done:
@@ -451,14 +449,20 @@ def govern(
                     for other in range(len(machine.clusters)):
                         if governor.capacity[other] > governor.capacity[there]:
                             there = other
+                # busy since the last look, so that it may only rise
                 share = 1.25 * want / governor.capacity[there]
-                new = at_least(machine, governor, there, share)
-                if there == cluster:  # busy since the last look, so that it may only rise
-                    new = max(new, point)
-            begun = now
-            now = move(machine, costs, tally, now, cluster, hold, base[there, i] + new, i)
-            cluster = there
-            window = now // governor.period  # a stall counts as busy
-            busy_us = now - max(begun, window * governor.period)
+                if there != cluster or governor.share[cluster, point] < share - 1e-12:
+                    new = at_least(machine, governor, there, share)
+            window, busy_us = window + 1, 0
+            if new != point or there != cluster:
+                mw = costs.actions[base[cluster, i] + point].power
+                spend(tally, BUSY, begun, now, mw, cluster, point, i)
+                begun = now
+                now = move(machine, costs, tally, now, cluster, hold, base[there, i] + new, i)
+                window = now // governor.period  # a stall counts as busy
+                busy_us = now - max(begun, window * governor.period)
+                cluster, begun = there, now
+        mw = costs.actions[base[cluster, i] + hold[cluster]].power
+        spend(tally, BUSY, begun, now, mw, cluster, hold[cluster], i)
         finish[i] = now
     return now

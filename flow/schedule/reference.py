@@ -32,7 +32,7 @@ from flow.schedule.trace import Trace
 from flow.schedule.work import FloatArray, Table
 
 LOOK_AHEAD = 32
-HALF_LIFE_US = 32_000.0
+FADES = math.log(2) / 32_000
 
 
 def simulate(
@@ -301,7 +301,7 @@ class _Use:
         self.value, self.known, self.at = 0.0, 0.0, 0
 
     def advance(self, now: int, toward: float) -> None:
-        share = 0.5 ** ((now - self.at) / HALF_LIFE_US)
+        share = math.exp(-FADES * (now - self.at))
         self.value = toward + (self.value - toward) * share if toward else self.value * share
         self.at = now
 
@@ -329,7 +329,7 @@ class _Frequencies:
         fit = [point for point in points if self.share[cluster][point] >= share - 1e-12]
         return fit[0] if fit else points[-1]
 
-    def by_load(self, load: float) -> int:
+    def by_load(self, load: float, now: int) -> int:
         """The next point of a governor that looks at nothing but the load."""
         told, cluster = self.told, self.run.cluster
         point, listed = self.run.hold[cluster], self.share[cluster]
@@ -345,8 +345,8 @@ class _Frequencies:
         wanted = 1.0 if load >= told.down else listed[point] * load / told.up
         new = self.at_least(cluster, wanted)
         if new >= point:
-            self.since = self.run.now
-        return point if new < point and self.run.now - self.since < told.least_us else new
+            self.since = now
+        return point if new < point and now - self.since < told.least_us else new
 
     def place(self, first: Sequence[int], use: float) -> int:
         """The cluster with a fifth to spare that needs the least energy, else the largest."""
@@ -387,26 +387,29 @@ def _govern(run: _Run, policy: Governor) -> None:
             point = wants.at_least(cluster, 1.25 * use.wanted / wants.capacity[cluster])
             run.move(first[cluster] + point, request)
         run.actions.append(first[run.cluster] + run.hold[run.cluster])
-        left = 1.0
+        left, now = 1.0, run.now
         while True:
             cluster, point = run.cluster, run.hold[run.cluster]
             length = run.table.time_us[first[cluster] + point] * run.work[request]
-            tick = load.look(run.now)
-            done = run.now + max(1, math.ceil(left * length - 1e-6))
-            begin, stop = run.now, min(done, tick)
-            run.spend(Part.BUSY, stop, run.table.power_mw[first[cluster] + point], request)
-            load.busy += stop - begin
-            left -= (stop - begin) / length
-            use.advance(run.now, wants.share[cluster][point] * wants.capacity[cluster])
-            if stop >= done:
+            mw = run.table.power_mw[first[cluster] + point]
+            tick = load.look(now)
+            done = now + max(1, math.ceil(left * length - 1e-6))
+            begin, now = now, min(done, tick)
+            load.busy += now - begin
+            left -= (now - begin) / length
+            use.advance(now, wants.share[cluster][point] * wants.capacity[cluster])
+            if now >= done:
+                run.spend(Part.BUSY, now, mw, request)
                 break
             if tracks:
                 there, new = _paced(wants, use, told.mode, cluster, point)
             else:
-                there, new = cluster, wants.by_load(load.busy / told.period_us)
-            begin = run.now
-            run.move(first[there] + new, request)
-            load.stalled(begin, run.now)
+                there, new = cluster, wants.by_load(load.busy / told.period_us, now)
+            if (there, new) != (cluster, point):
+                run.spend(Part.BUSY, now, mw, request)
+                run.move(first[there] + new, request)
+                load.stalled(now, run.now)
+                now = run.now
         run.finish.append(run.now)
 
 
