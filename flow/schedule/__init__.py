@@ -6,7 +6,8 @@ is from the best possible. Nothing is imported here; the seam, by file:
   `load_platform(name or path, values)`, `unset_fields(name or path)`.
 * `trace`: Trace. `generators`: Poisson, Bursty, Periodic, Interactive, Diurnal, ClosedLoop, Demand,
   `generate(generator, demands, count, seed)`. `trace_file`: `read_trace(path)`.
-* `work`: Variant, Run, Action, Table, `make_table(platform, variants, models, predicted)`.
+* `work`: Variant, Run, Action, Table, `make_table(platform, variants, models, predicted)`,
+  `measured_variants(platform, task)`.
 * `policies`: `POLICIES` by name, `find_policy(name, options)`; Replay; `tune_price`.
 * `engine`: `simulate(policy, trace, table, platform, work=None, window=None) -> Outcome`.
   `reference`: the same in plain Python. `outcome`: Outcome, Part, Segment.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UsageError
+from flow.options import unknown_name
 from flow.schedule.platform import Load, OperatingPoint, Platform
 
 MAX_ACTIONS = 1 << 16
@@ -140,6 +141,36 @@ def make_table(
         np.array([row[3] for row in rows], np.float64),
         np.array([variants[row[0].variant].accuracy for row in rows], np.float64),
     )
+
+
+def measured_variants(
+    platform: Platform, task: str, accuracy: Mapping[str, float] | None = None
+) -> tuple[Variant, ...]:
+    """Variants of the model `task` from the designs that somebody measured on the platform. Of an
+    energy what the cluster draws idle anyway is taken off; `accuracy` by design's name is for those
+    of which nobody told it.
+
+    Raises:
+        UsageError: no such task, or a design without accuracy.
+    """
+    tasks = sorted({design.task for design in platform.designs})
+    if task not in tasks:
+        raise unknown_name(f"task of {platform.name}", task, tasks)
+    found = []
+    for design in platform.designs:
+        if design.task != task:
+            continue
+        right = (accuracy or {}).get(design.name, design.accuracy)
+        if right is None:
+            raise UsageError(
+                f"platform {platform.name}: design {design.name} has no accuracy; give one"
+            )
+        (held,) = (c for c in platform.clusters if c.name == design.cluster)
+        us = 1e6 / design.per_second
+        above = tuple(max(0.0, design.energy_mj - p.idle_mw * us * 1e-6) for p in held.points)
+        runs = {design.cluster: Run((us,) * len(above), above)}
+        found.append(Variant(task, held.kind.value, design.name, right, runs=runs))
+    return tuple(found)
 
 
 def _actions(

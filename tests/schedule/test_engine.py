@@ -14,6 +14,7 @@ from flow.errors import UsageError
 from flow.schedule import reference
 from flow.schedule.engine import simulate
 from flow.schedule.generators import Demand, Periodic, generate
+from flow.schedule.jit import compiled
 from flow.schedule.outcome import Outcome, Part
 from flow.schedule.platform import USER, Cluster, Kind, OperatingPoint, Platform
 from flow.schedule.policies import POLICIES, find_policy
@@ -89,7 +90,7 @@ def test_the_compiled_loop_is_the_reference(generator: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_compiled_loop_is_the_reference_on_drawn_platforms(data: st.DataObject) -> None:
     platform = data.draw(platforms())
     table, trace = data.draw(tables(platform)), data.draw(traces(25))
@@ -284,6 +285,18 @@ def test_governors_need_frequencies() -> None:
     table = one_model(platform, {"only": Run((10_000,), (1.0,))})
     with pytest.raises(UsageError, match="only has no frequencies to govern"):
         simulate(find_policy("ondemand"), every(20, 3, 10**6), table, platform)
+
+
+def test_where_nothing_can_be_written_it_is_compiled_for_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unwritable(function: object = None, cache: bool = False) -> object:
+        if cache:
+            raise RuntimeError("no locator available")
+        return ("compiled", function)
+
+    monkeypatch.setattr("numba.njit", unwritable)
+    assert compiled(abs) == ("compiled", abs)
 
 
 @pytest.mark.parametrize("name", ["kernels.py", "labels.py", "critical.py"])

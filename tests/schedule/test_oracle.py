@@ -82,7 +82,7 @@ def alone(trace: Trace, table: Table, work: FloatArray) -> float:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_grid_of_a_microsecond_is_brute_force(data: st.DataObject) -> None:
     platform = data.draw(platforms()).without_extras()
     table, trace = data.draw(tables(platform)), data.draw(traces(4))
@@ -115,7 +115,7 @@ def by_hand(choice: tuple[int, ...], trace: Trace, table: Table, penalty: float)
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_coarse_grids_enclose_the_optimum(data: st.DataObject) -> None:
     platform = data.draw(platforms()).without_extras()
     table, trace = data.draw(tables(platform)), data.draw(traces(12))
@@ -189,7 +189,7 @@ def front(table: Table, own: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_more_choice_and_later_deadlines_never_cost_more(data: st.DataObject) -> None:
     platform = data.draw(platforms()).without_extras()
     table, trace = data.draw(tables(platform)), data.draw(traces(10))

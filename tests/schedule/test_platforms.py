@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flow.errors import UsageError
@@ -14,7 +15,7 @@ from flow.schedule.platform_file import (
     read_platform,
     unset_fields,
 )
-from flow.schedule.work import Run, Variant, make_table
+from flow.schedule.work import Run, Variant, make_table, measured_variants
 from tests.schedule.support import xu3
 
 
@@ -119,6 +120,23 @@ def test_designs_that_were_measured() -> None:
     assert first.energy_mj / second.energy_mj == pytest.approx(17.5, abs=0.1)
     watts = [d.energy_mj * d.per_second / 1000 for d in shipped("pynq-z2").designs]
     assert min(watts) == pytest.approx(1.583, abs=0.001) and max(watts) < 1.583 + 0.2
+
+
+def test_designs_become_variants() -> None:
+    """An inference of CNV-W1A1 takes 1/661 s and, with what idling takes meanwhile, 2.530 mJ."""
+    platform = shipped("pynq-z2")
+    table = make_table(
+        platform, measured_variants(platform, "image classification"), ["image classification"]
+    )
+    assert [platform.designs[a.variant].name for a in table.actions] == ["RN07", "CNV-W1A1"]
+    assert table.time_us.tolist() == [27_322, 1_513]
+    np.testing.assert_allclose(table.energy_mj, [44.19, 2.530], rtol=1e-3)
+    with pytest.raises(UsageError, match="unknown task of pynq-z2 'image'"):
+        measured_variants(platform, "image")
+    with pytest.raises(UsageError, match="design DS-CNN has no accuracy; give one"):
+        measured_variants(shipped("stm32-u575"), "keyword spotting")
+    (given,) = measured_variants(shipped("stm32-u575"), "keyword spotting", {"DS-CNN": 90.0})
+    assert given.accuracy == 90.0
 
 
 SOURCE = """

@@ -42,7 +42,7 @@ def by_linear_program(
 
 
 @given(st.integers(1, 8), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_yds_is_the_linear_program(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     release = random.uniform(0, 200_000, count)
