@@ -2,8 +2,8 @@
 is from the best possible. Nothing is imported here; the seam, by file:
 
 * `platform`: Platform, Cluster, OperatingPoint, IdleState, Design, Provenance, Method, Load, Kind;
-  `Platform.scaled`, `.without_extras`, `hull`, `undominated`. `platform_file`: `platform_names()`,
-  `load_platform(name or path, values)`, `unset_fields(name or path)`.
+  `Platform.scaled`, `.by_formula`, `.without_extras`, `hull`, `undominated`. `platform_file`:
+  `platform_names()`, `load_platform(name or path, values)`, `unset_fields(name or path)`.
 * `trace`: Trace. `generators`: Poisson, Bursty, Periodic, Interactive, Diurnal, ClosedLoop, Demand,
   `generate(generator, demands, count, seed)`. `trace_file`: `read_trace(path)`.
 * `work`: Variant, Run, Action, Table, `make_table(platform, variants, models, predicted)`,

@@ -92,7 +92,8 @@ class IdleState:
 @dataclass(frozen=True)
 class Cluster:
     """Cores that share a clock. Another point takes `transition_us`, in which nothing is computed.
-    `points` are in order of MHz, `idle_states` from the shallowest."""
+    `points` are in order of MHz, `idle_states` from the shallowest. `coefficient` is the device
+    tree's, in uW/MHz/V^2 for one core."""
 
     name: str
     kind: Kind
@@ -100,6 +101,8 @@ class Cluster:
     transition_us: int
     points: tuple[OperatingPoint, ...]
     idle_states: tuple[IdleState, ...]
+    coefficient: float | None = None
+    coefficient_source: Provenance | None = None
 
     @property
     def floor_mw(self) -> float:
@@ -211,6 +214,15 @@ class Platform:
             clusters=clusters,
         )
 
+    def by_formula(self) -> Platform:
+        """The same with what a busy core draws from the device tree's formula, C * f * V^2,
+        whatever its load: what a report without measurements would stand on.
+
+        Raises:
+            UsageError: a cluster without a coefficient, or a point without volts or MHz.
+        """
+        return replace(self, clusters=tuple(_by_formula(self, held) for held in self.clusters))
+
     def cluster(self, name: str) -> int:
         """The index of the cluster of that name. Raises UsageError where there is none."""
         names = [cluster.name for cluster in self.clusters]
@@ -241,6 +253,21 @@ class Platform:
         if not speeds:
             raise UsageError(f"platform {self.name}: no point has a speed for load {load.value}")
         return max(speeds, key=lambda place: speeds[place])
+
+
+def _by_formula(platform: Platform, cluster: Cluster) -> Cluster:
+    if cluster.coefficient is None or cluster.coefficient_source is None:
+        raise UsageError(
+            f"platform {platform.name}: {cluster.name} has no coefficient of a device tree"
+        )
+    points = []
+    for point in cluster.points:
+        if point.mhz is None or point.mv is None:
+            raise UsageError(f"platform {platform.name}: a point of {cluster.name} has no volts")
+        mw = cluster.coefficient * point.mhz * (point.mv / 1000) ** 2 / 1000
+        busy = dict.fromkeys(point.busy_mw, mw)
+        points.append(replace(point, busy_mw=busy, source=cluster.coefficient_source))
+    return replace(cluster, points=tuple(points))
 
 
 def _is_extra(cluster: Cluster, state: IdleState) -> bool:

@@ -173,7 +173,7 @@ class _Reader:
     def cluster(self, row: dict[str, Any]) -> Cluster:
         name = self.text("clusters.name", row.get("name"))
         needed = ("name", "kind", "cores", "points", "idle_states")
-        self.keys(name, row, needed, ("transition_us", "source"))
+        self.keys(name, row, needed, ("transition_us", "source", "coefficient"))
         try:
             kind = Kind(row["kind"])
         except ValueError:
@@ -198,7 +198,12 @@ class _Reader:
         states = self.rows(f"{name}.idle_states", row["idle_states"], MAX_STATES)
         ladder = tuple(self.state(name, state) for state in states)
         self.check_ladder(name, ladder)
-        return Cluster(name, kind, row["cores"], round(transition), points, ladder)
+        told, origin = row.get("coefficient"), None
+        if told is not None:
+            told = self.figure(f"{name}.coefficient", told, MAX_MW)
+            origin = self.told[f"{name}.coefficient"]
+        count = row["cores"]
+        return Cluster(name, kind, count, round(transition), points, ladder, told, origin)
 
     def point(
         self, path: str, row: dict[str, Any], kind: Kind, source: Any, alone: bool
