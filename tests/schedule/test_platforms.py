@@ -123,7 +123,7 @@ def test_designs_that_were_measured() -> None:
 
 
 def test_the_device_trees_formula_is_far_from_what_was_measured() -> None:
-    """On the Odroid 30 % too little for big cores and 15 % too much for little ones, on the mean."""
+    """On the Odroid 30 % too little for big cores and 15 % too much for little ones, as means."""
     measured, formula = xu3(), xu3().by_formula()
     assert formula.clusters[1].points[-1].busy_mw[Load.COMPUTE] == pytest.approx(1068, abs=0.5)
     assert formula.clusters[0].points[-1].source.method is Method.DT_CV2F
