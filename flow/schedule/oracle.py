@@ -10,7 +10,7 @@ as governors do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,15 @@ def bounds(
     reasons = ["points may change within a request"] if mixing else []
     if platform.has_extras:
         reasons.append("switching, waking and idling cost nothing")
-        upper = simulate(Replay(actions), trace, table, platform, work).cost_mj(miss_mj)
+        # a schedule that left no time for stalls would miss what it was made to meet
+        stalled = [replace(offer, time=offer.time + _stall(platform)) for offer in plain]
+        _run(trace, stalled, factor, miss_mj, grid_us, True, room, chosen)
+        found = {
+            simulate(Replay(given), trace, table, platform, work).cost_mj(miss_mj): given
+            for given in (actions, numbers[chosen])
+        }
+        upper = min(found)
+        actions = found[upper]
     return Bounds(
         lower * (1 - SLACK),
         upper * (1 + SLACK),
@@ -103,6 +111,15 @@ def bounds(
         actions,
         max(labels, most),
     )
+
+
+def _stall(platform: Platform) -> int:
+    """The longest that a request waits for its platform to be ready, in us."""
+    wakes = (
+        cluster.transition_us + max(state.entry_us + state.exit_us for state in cluster.idle_states)
+        for cluster in platform.clusters
+    )
+    return max(wakes) + platform.migration_us
 
 
 @dataclass(frozen=True, eq=False)
