@@ -203,6 +203,11 @@ class Target(ABC):
         nothing in it where all pieces are alike, and as they were proven."""
         return Spread()
 
+    def host_seconds(self, graph: Graph, folder: Path, rounds: int) -> NDArray[np.float64] | None:
+        """Seconds (rounds,) of single inferences of the artifact in `folder` on this machine, on
+        one thread; None where this machine is not its hardware."""
+        return None
+
     def weight_noise(self) -> Noise | None:
         """The noise that the network is to be trained through; None where that was not asked for.
 

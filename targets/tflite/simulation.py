@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,20 @@ MODEL = "model.tflite"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Outputs (n, size) in the file's order, and the names of the operators by who ran them."""
+    """Outputs (n, size) in the file's order, the names of the operators by who ran them, and the
+    seconds of every inference that was timed."""
 
     outputs: list[IntArray]
     delegated: list[str]
     builtin: list[str]
+    seconds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
-def run_file(model: Path, numbers: NDArray[Any], runtime: str, xnnpack: bool = False) -> Run:
-    """Run a .tflite file on rows of numbers; `xnnpack` is tflite-runtime's.
+def run_file(
+    model: Path, numbers: NDArray[Any], runtime: str, xnnpack: bool = False, rounds: int = 0
+) -> Run:
+    """Run a .tflite file on rows of numbers; `xnnpack` is tflite-runtime's. Then so many `rounds`
+    of single inferences are timed, on one thread.
 
     Raises:
         ToolMissing: the runtime is not there, or is broken (tells by building an interpreter).
@@ -49,6 +54,7 @@ def run_file(model: Path, numbers: NDArray[Any], runtime: str, xnnpack: bool = F
             np.save(work / "in.npy", numbers)
         files = [str(model.resolve()), str(work / "in.npy"), str(work / "out.npz")]
         options = ["--runtime", runtime, *(["--xnnpack"] if xnnpack else [])]
+        options += ["--rounds", str(rounds)] if rounds else []
         run([sys.executable, program, *files, *options], work, work / "log")
         if (work / "out.json").is_file():
             raise _explained(json.loads((work / "out.json").read_text()), model, runtime)
@@ -57,7 +63,8 @@ def run_file(model: Path, numbers: NDArray[Any], runtime: str, xnnpack: bool = F
         with np.load(work / "out.npz", allow_pickle=False) as read:
             count = sum(key.startswith("output") for key in read.files)
             outputs = [read[f"output{place}"] for place in range(count)]
-            return Run(outputs, read["delegated"].tolist(), read["builtin"].tolist())
+            names = read["delegated"].tolist(), read["builtin"].tolist()
+            return Run(outputs, *names, read["seconds"])
 
 
 def _explained(told: dict[str, Any], model: Path, runtime: str) -> FlowError:

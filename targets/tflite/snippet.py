@@ -18,6 +18,7 @@ import ctypes
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,22 @@ def run(interpreter: Any, numbers: NDArray[Any]) -> list[NDArray[np.int64]]:
     return outputs
 
 
+def seconds(interpreter: Any, numbers: NDArray[Any], rounds: int) -> NDArray[np.float64]:
+    """Seconds of each of so many inferences, one after the other, with input and output copied; as
+    many as a tenth of them are run before, to warm up."""
+    (given,), (made, *_) = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = [row.reshape(given["shape"]).astype(given["dtype"]) for row in numbers]
+    found = np.empty(rounds)
+    for turn in range(-(rounds // 10) - 1, rounds):
+        start = time.perf_counter()
+        interpreter.set_tensor(given["index"], rows[turn % len(rows)])
+        interpreter.invoke()
+        interpreter.get_tensor(made["index"])
+        if turn >= 0:
+            found[turn] = time.perf_counter() - start
+    return found
+
+
 def operators(interpreter: Any) -> tuple[list[str], list[str]]:
     """Names of the operators that a delegate runs, and of those that the runtime runs itself."""
     every = interpreter._get_ops_details()
@@ -145,19 +162,23 @@ def main() -> int:
     parser.add_argument("output", type=Path, help=".npz; or .json where it cannot be run")
     parser.add_argument("--runtime", choices=list(MODULES), default="litert")
     parser.add_argument("--xnnpack", action="store_true", help="of tflite-runtime")
+    parser.add_argument("--rounds", type=int, default=0, help="time as many single inferences")
     args = parser.parse_args()
     try:
         interpreter = build(args.model, args.runtime, args.xnnpack)
-        outputs = run(interpreter, np.load(args.input, allow_pickle=False))
+        numbers = np.load(args.input, allow_pickle=False)
+        outputs = run(interpreter, numbers)
+        times = seconds(interpreter, numbers, args.rounds)
         inside, outside = operators(interpreter)
     except Exception as error:  # told to whoever started this program, in a file
         # A file that is refused is a ValueError or RuntimeError; all else is a broken runtime.
         model = isinstance(error, ValueError | RuntimeError)
-        told = {"model": model, "text": f"{type(error).__name__}: {error}"}
-        args.output.with_suffix(".json").write_text(json.dumps(told))
+        wrong = {"model": model, "text": f"{type(error).__name__}: {error}"}
+        args.output.with_suffix(".json").write_text(json.dumps(wrong))
         return 0
     arrays = {f"output{place}": output for place, output in enumerate(outputs)}
-    np.savez(args.output, delegated=np.array(inside), builtin=np.array(outside), **arrays)
+    told = {"delegated": np.array(inside), "builtin": np.array(outside), "seconds": times}
+    np.savez(args.output, **told, **arrays)
     return 0
 
 

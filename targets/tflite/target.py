@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.artifact import write_json
 from flow.errors import FlowError, Offence, UsageError
@@ -194,10 +195,16 @@ class Tflite(Target):
 
     def _ran_by(self, graph: Graph, folder: Path) -> Run:
         """One vector's run: who ran what."""
+        return self._ran(graph, folder, 0)
+
+    def _ran(self, graph: Graph, folder: Path, rounds: int) -> Run:
         xnnpack = self._in_effect(folder)
         entry = self._lowered(graph, xnnpack).ends[0]
         one = np.zeros((1, entry.layout.order.size), entry.tensor.dtype.storage)
-        return run_file(folder / MODEL, one, self.runtime.value, xnnpack)
+        return run_file(folder / MODEL, one, self.runtime.value, xnnpack, rounds)
+
+    def host_seconds(self, graph: Graph, folder: Path, rounds: int) -> NDArray[np.float64]:
+        return self._ran(graph, folder, rounds).seconds
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         lowered = self._lowered(graph, self._in_effect(folder))

@@ -1,0 +1,89 @@
+"""What a processor has to do for each layer of a network: the numbers that latency follows from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from flow.graph import Graph, Node
+from flow.ops import Conv, Dense, MaxPool, Movement, SumPool
+
+CALL = "call"  # what a runtime takes once an inference, whatever the network: a layer of its own
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """One operator call: its kind, its multiply-accumulates, and the bytes of weights, inputs and
+    outputs that it touches, each once."""
+
+    kind: str
+    macs: int
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if not self.kind or self.macs < 0 or self.bytes < 0:
+            raise ValueError(f"a layer's work must have a kind and no negative numbers, not {self}")
+
+
+Network = tuple[LayerWork, ...]
+
+
+def network_work(graph: Graph) -> Network:
+    """The operator calls of a network in order, after the call itself.
+
+    Element-wise nodes behind a layer with weights, or behind one another, are part of the call
+    before them, as runtimes fuse clamps and requantizations; so are reshapes, which move nothing.
+    Codes of up to 8 bits take a byte, of up to 16 two, others four, as in a .tflite file.
+    """
+    calls: list[LayerWork] = [LayerWork(CALL, 0, 0)]
+    for node in graph.nodes:
+        kind = _kind(node)
+        if kind is not None:
+            calls.append(LayerWork(kind, node.op.macs(*graph.shapes(node)), _bytes(graph, node)))
+    return tuple(calls)
+
+
+def _kind(node: Node) -> str | None:
+    op = node.op
+    if isinstance(op, Dense):
+        return "dense"
+    if isinstance(op, Conv):
+        return "depthwise" if op.groups > 1 and op.weight.shape[1] == 1 else "conv"
+    if isinstance(op, MaxPool | SumPool):
+        return "pool"
+    if len(node.inputs) > 1:
+        return "join"
+    if isinstance(op, Movement) and op.name not in ("reshape", "flatten"):
+        return "move"
+    return None
+
+
+def _bytes(graph: Graph, node: Node) -> int:
+    values = [graph.value(name) for name in node.inputs]
+    moved = sum(prod(value.shape) * _size(value.qtype.bits) for value in values)
+    moved += prod(node.output.shape) * _size(_stored_bits(graph, node))
+    if isinstance(node.op, Conv | Dense):
+        moved += node.op.weight.size + 4 * node.op.bias.size
+    return moved
+
+
+def _stored_bits(graph: Graph, node: Node) -> int:
+    """Of what is written to memory: the code behind the requantization that the call ends with."""
+    value = node.output
+    while len(readers := graph.consumers(value.name)) == 1 and _kind(readers[0]) is None:
+        value = readers[0].output
+    return value.qtype.bits
+
+
+def _size(bits: int) -> int:
+    return 1 if bits <= 8 else 2 if bits <= 16 else 4
+
+
+def totals(network: Network) -> Mapping[str, tuple[int, int, int]]:
+    """(calls, multiply-accumulates, bytes) by kind."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for layer in network:
+        calls, macs, moved = found.get(layer.kind, (0, 0, 0))
+        found[layer.kind] = calls + 1, macs + layer.macs, moved + layer.bytes
+    return found
