@@ -7,12 +7,12 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF COUNT SEED SCHEDULER PROCESSES
+GIVEN = PLATFORM TRACE MODELS MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF COUNT SEED SCHEDULER PROCESSES
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile estimate check float-check run report compare list doctor test rtl-test rtl-estimate labels conformance wrong-answers lint bench figures experiment pareto clean
+.PHONY: help setup compile estimate check float-check run schedule report compare list doctor test rtl-test rtl-estimate labels conformance wrong-answers lint bench figures experiment pareto clean
 
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
@@ -52,6 +52,10 @@ float-check: $(VENV)/.ready ## MODEL=… [TOOL=onnxruntime|qonnx] [DATA=…]: co
 run: $(VENV)/.ready ## ARTIFACT=… INPUT=x.npy [OUTPUT=y.npy]: run a compiled artifact on an array
 	@$(BITWRIGHT) run --artifact="$$ARTIFACT" --input="$$INPUT" $(if $(OUTPUT),--output="$$OUTPUT") $(JSON_FLAG)
 
+schedule: $(VENV)/.ready ## PLATFORM=… TRACE=… MODELS=… [OPTS=…]: what to run where, against the best possible
+	@$(BITWRIGHT) schedule --platform="$$PLATFORM" --trace="$$TRACE" --models="$$MODELS" --opts="$$OPTS" \
+	  $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
+
 report: $(VENV)/.ready ## index of all runs; ARTIFACT=… one run; SYNTH=folder what vendor tools made
 	@$(BITWRIGHT) report $(if $(SYNTH),--synth="$$SYNTH") $(if $(ARTIFACT),--artifact="$$ARTIFACT") $(JSON_FLAG)
 
@@ -90,7 +94,7 @@ lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/.ready ## [SUITE=analog|estimators|tflite|rtl_networks] performance figures against peers in the same run
+bench: $(VENV)/.ready ## [SUITE=analog|estimators|latency|rtl|rtl_networks|schedule|tflite] performance figures against peers in the same run
 	@if [ -n "$$SUITE" ]; then exec $(VENV)/bin/python -W ignore -m "tests.bench.$$SUITE"; fi; \
 	  $(VENV)/bin/python -W ignore -m tests.bench.interpreter && \
 	  $(VENV)/bin/python -m tests.bench.compile_time

@@ -140,6 +140,22 @@ def _parser() -> argparse.ArgumentParser:
         searching.add_argument(
             "--tables", type=Path, default=Path("reports/baseline"), help="folder of the table"
         )
+    schedule = commands.add_parser(
+        "schedule", help="which processor, clock and variant to run each request of a trace on"
+    )
+    schedule.add_argument("--platform", required=True, help="a name, or a .toml file")
+    schedule.add_argument(
+        "--trace", required=True, help="poisson:mean_ms=120,n=100000,deadline_ms=60, or a .csv"
+    )
+    schedule.add_argument(
+        "--models", required=True, help="folders of artifacts, parted by commas, or a .toml file"
+    )
+    schedule.add_argument(
+        "--opts", default="", metavar='"KEY=VALUE ..."', help="options, and the platform's numbers"
+    )
+    schedule.add_argument("--out", type=Path, help="the report's folder (default: under --runs)")
+    _add_places(schedule)
+    schedule.set_defaults(run=_schedule)
     report = commands.add_parser(
         "report", help="a run's page, the index of all runs, or what vendor tools made of a design"
     )
@@ -265,6 +281,19 @@ def _pareto(args: argparse.Namespace) -> int:
     with _Display() as display:
         found = search(given, accuracy, args.runs, args.tables, display.events())
     print(json.dumps(found.to_json()) if args.json else found)
+    return 0
+
+
+def _schedule(args: argparse.Namespace) -> int:
+    from flow.options import split_assignments
+    from flow.schedule_plan import ScheduleRequest
+    from flow.scheduling import make_schedule
+
+    options = split_assignments(args.opts)
+    given = ScheduleRequest(args.platform, args.trace, args.models, options, args.out, args.runs)
+    with _Display() as display:
+        told = make_schedule(given, display.events())
+    print(json.dumps(told.body) if args.json else told.text)
     return 0
 
 

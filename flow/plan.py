@@ -368,6 +368,7 @@ def source_digest() -> str:
     hashed = hashlib.sha256(platform.python_version().encode())
     for folder in ("flow", "targets"):
         for path in sorted((root / folder).rglob("*")):
-            if path.is_file() and path.suffix != ".pyc" and "qat" not in path.parts:
+            # Of __pycache__ not only Python's: numba keeps there what it compiles.
+            if path.is_file() and not {"qat", "__pycache__"} & set(path.parts):
                 hashed.update(f"{path.relative_to(root)} {digest(path)}".encode())
     return hashed.hexdigest()

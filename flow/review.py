@@ -14,7 +14,7 @@ from flow.options import unknown_name
 from flow.report import compare
 from flow.report.pages import refresh_pages
 from flow.report.run import Run, read_run
-from flow.report.runs import INDEX, Found, find_runs, page
+from flow.report.runs import INDEX, Found, Schedule, find_runs, find_schedules, page
 
 COMPARED = "compare.html"
 
@@ -57,8 +57,8 @@ def report_all(runs: Path) -> Indexed:
     """Write the index of all runs in a folder. Raises UsageError where there is no such folder."""
     if not runs.is_dir():
         raise UsageError(f"{runs} is no folder with results; compile first")
-    found = find_runs(runs)
-    return Indexed(found, _write(runs / INDEX, found, "All runs", newest_first=True))
+    found, schedules = find_runs(runs), find_schedules(runs)
+    return Indexed(found, _write(runs / INDEX, found, "All runs", True, schedules))
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,15 @@ def _complete(folder: Path) -> Found:
     return Found(folder, manifest.stat().st_mtime, run)
 
 
-def _write(path: Path, found: Sequence[Found], title: str, newest_first: bool) -> Path:
+def _write(
+    path: Path,
+    found: Sequence[Found],
+    title: str,
+    newest_first: bool,
+    schedules: Sequence[Schedule] = (),
+) -> Path:
     with locked(path):
-        replace_bytes(path, page(found, path.parent, title, newest_first).encode())
+        replace_bytes(path, page(found, path.parent, title, newest_first, schedules).encode())
     return path
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Text stays text, ids come from a fixed salt, no date: a plot can be compared and committed.
-_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bitwright", "font.family": "DejaVu Sans"}
+SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bitwright", "font.family": "DejaVu Sans"}
 _LINES = (("o-", "black"), ("s--", "tab:blue"), ("^:", "tab:red"))  # as many as are told apart
 _METADATA = {"Date": None, "Creator": None}
 
@@ -31,7 +31,7 @@ def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(8, 5), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
@@ -54,7 +54,7 @@ def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
                 color=colour,
                 fontsize=8,
             )
-        return _svg(figure)
+        return svg(figure)
 
 
 def curve(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
@@ -71,7 +71,7 @@ def curves(lines: Mapping[str, Sequence[Mark]], title: str, x: str, y: str) -> s
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(8, 5), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
@@ -101,10 +101,11 @@ def curves(lines: Mapping[str, Sequence[Mark]], title: str, x: str, y: str) -> s
             )
         if len(lines) > 1:
             axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """The figure as text."""
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata=_METADATA)
     return content.getvalue().decode()

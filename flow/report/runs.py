@@ -55,11 +55,42 @@ def find_runs(folder: Path) -> list[Found]:
     """
     try:
         inside = [path for path in folder.iterdir() if path.name not in _NOT_RUNS and path.is_dir()]
+        inside = [path for path in inside if _schedule(path / MANIFEST) is None]
         times = {path: _changed(path) for path in inside}
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read: {error.strerror}; compile first") from error
     newest = sorted(inside, key=lambda path: (-times[path], path.name))[:MAX_RUNS]
     return [_found(path, times[path]) for path in newest]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A folder of the command schedule among the runs, as its manifest tells."""
+
+    folder: Path
+    changed: float
+    summary: str
+
+
+def find_schedules(folder: Path) -> list[Schedule]:
+    """All schedules in a folder of runs, newest first. Raises UsageError, as `find_runs`."""
+    found = []
+    try:
+        for path in folder.glob(f"*/{MANIFEST}"):
+            if (summary := _schedule(path)) is not None and not path.parent.name.startswith("."):
+                found.append(Schedule(path.parent, path.stat().st_mtime, summary))
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read: {error.strerror}; compile first") from error
+    return sorted(found, key=lambda each: (-each.changed, each.folder.name))[:MAX_RUNS]
+
+
+def _schedule(manifest: Path) -> str | None:
+    """The summary of a schedule's manifest; None of what is none."""
+    try:
+        body = json.loads(manifest.read_text(encoding="utf-8"))
+        return str(body["summary"])[:500] if isinstance(body["schedule"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _changed(path: Path) -> float:
@@ -83,7 +114,13 @@ def _found(path: Path, changed: float) -> Found:
         return Found(path, changed, None, f"{MANIFEST} is damaged: {error!r}"[:200])
 
 
-def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) -> str:
+def page(
+    found: Sequence[Found],
+    place: Path,
+    title: str,
+    newest_first: bool,
+    schedules: Sequence[Schedule] = (),
+) -> str:
     """A table of runs with Pareto plots, and any two of them layer by layer; the page will lie in
     the folder `place`. With exactly two runs it begins with what to make of them.
 
@@ -100,6 +137,7 @@ def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) ->
         title=title,
         found=found,
         links=[_link(each, place) for each in found],
+        schedules=[(each, _to(each.folder, place), _time(each.changed)) for each in schedules],
         times=[_time(each.changed) for each in found],
         newest_first=newest_first,
         columns=columns,
@@ -119,8 +157,12 @@ def page(found: Sequence[Found], place: Path, title: str, newest_first: bool) ->
 
 def _link(found: Found, place: Path) -> str:
     """From the page to the run's own, where it has one."""
-    target = found.folder / "report.html"
-    if found.run is None or not target.is_file():
+    return "" if found.run is None else _to(found.folder, place)
+
+
+def _to(folder: Path, place: Path) -> str:
+    target = folder / "report.html"
+    if not target.is_file():
         return ""
     return quote(Path(os.path.relpath(target.resolve(), place.resolve())).as_posix())
 

@@ -12,7 +12,18 @@ import pytest
 
 from tests.cli.support import ROOT, Done, bitwright, compiling, environment, mlp, script
 
-HEAVY = {"torch", "brevitas", "numpy", "onnx", "qonnx", "hls4ml", "sklearn", "scipy", "rich"}
+HEAVY = {
+    "torch",
+    "brevitas",
+    "numpy",
+    "onnx",
+    "qonnx",
+    "hls4ml",
+    "sklearn",
+    "scipy",
+    "numba",
+    "rich",
+}
 
 
 def _imported(*args: str, cwd: Path) -> tuple[int, set[str]]:
@@ -45,7 +56,7 @@ def _imported(*args: str, cwd: Path) -> tuple[int, set[str]]:
             (name, "--help")
             for name in ("compile", "check", "float-check", "run", "list", "doctor")
         ),
-        *((name, "--help") for name in ("experiment", "pareto")),
+        *((name, "--help") for name in ("experiment", "pareto", "schedule")),
     ],
     ids=" ".join,
 )

@@ -49,6 +49,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.labels",
         "flow.driver",
         "flow.noise_experiment",
+        "flow.schedule_plan",
+        "flow.driving",
+        "flow.scheduling",
         "flow.review",
         "flow.doctor",
         "flow.progress",
@@ -61,6 +64,7 @@ HOMES = {
     "torch": ("flow.qat",),
     "scipy": (
         "flow.qat",
+        "flow.schedule",
         "flow.surrogate.fit",
         "flow.surrogate.evaluate",
         "flow.surrogate.kernels",

@@ -1,0 +1,236 @@
+"""Variants from compiled artifacts: accuracy as delivered, latency measured or predicted, and where
+each number is from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.artifact import read_manifest
+from flow.errors import UsageError
+from flow.graph import MAX_TEXT, Graph
+from flow.metric import Interval, Kind, Metric
+from flow.report.result import Report
+from flow.report.run import read_run
+from flow.schedule import platform as platforms
+from flow.schedule.host_table import Predictor
+from flow.schedule.layer_work import network_work
+from flow.schedule.platform import Design, Load, Method, Platform
+from flow.schedule.work import Run, Variant, measured_variants
+
+STAGES = ("chips", "integer", "simulation")  # of accuracy: which one hardware delivers, in order
+MAX_VARIANTS = 256
+_PER_MS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
+_PER_MJ = {"pJ": 1e-9, "nJ": 1e-6, "uJ": 1e-3, "mJ": 1.0}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled network: where it lies, what it is called, and what its report says. `options` are
+    the target's."""
+
+    folder: Path
+    model: str
+    target: str
+    options: Mapping[str, str]
+    accuracy: Metric
+    report: Report
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    def graph(self) -> Graph:
+        """Raises UsageError where it cannot be read."""
+        path = self.folder / "graph.json"
+        try:
+            if (size := path.stat().st_size) > MAX_TEXT:
+                raise UsageError(f"{path} is of {size} bytes, at most {MAX_TEXT} are read")
+            return Graph.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: cannot be read: {error}; compile again") from error
+
+
+@dataclass(frozen=True)
+class Known:
+    """A variant with where its numbers are from: `accuracy` in percent, `latency` in ms (at the
+    platform's fastest point, or at the first point of the cluster that runs it), `energy` in mJ
+    above the idle cluster where the platform's power does not tell it. `predicted` is what policies
+    believe."""
+
+    variant: Variant
+    accuracy: Metric
+    latency: Metric
+    energy: Metric | None = None
+    predicted: Variant | None = None
+    artifact: Artifact | None = None
+
+    @property
+    def believed(self) -> Variant:
+        return self.predicted or self.variant
+
+    def to_json(self) -> dict[str, Any]:
+        made = self.artifact
+        return {
+            "model": self.variant.model,
+            "name": self.variant.name,
+            "target": self.variant.target,
+            "load": self.variant.load.value,
+            "accuracy": self.accuracy.to_json(),
+            "latency": self.latency.to_json(),
+            "energy": self.energy and self.energy.to_json(),
+            "artifact": None if made is None else str(made.folder),
+            "artifact_sha256": "" if made is None else made.sha256,
+        }
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """The artifact in a folder, its files checked against their hashes.
+
+    Raises:
+        UsageError: there is none, it was changed, it differs from its reference, or it has no
+            accuracy.
+    """
+    manifest = read_manifest(folder)
+    report = read_run(folder).told
+    if not report.agreement.matches:
+        raise UsageError(
+            f"{folder}: its outputs differ from the reference's: {report.agreement}; only what "
+            f"was proven is scheduled"
+        )
+    score = next((report.scores[stage] for stage in STAGES if stage in report.scores), None)
+    if score is None:
+        raise UsageError(
+            f"{folder}: it has no accuracy, as it was compiled from a file or with untrained=true; "
+            f"give its accuracy in a TOML file of variants"
+        )
+    options = manifest.get("options")
+    given = options if isinstance(options, dict) else {}
+    told = {str(name): str(value) for name, value in given.items()}
+    key = str(manifest.get("key", ""))
+    return Artifact(folder, report.model, report.target, told, percent(score), report, key)
+
+
+def percent(score: Metric) -> Metric:
+    """A share as percent."""
+    around = score.interval
+    scaled = around and Interval(100 * around.low, 100 * around.high, around.coverage)
+    return dataclasses.replace(score, value=100 * score.value, unit="%", interval=scaled)
+
+
+def on_cpu(
+    artifact: Artifact,
+    model: str,
+    load: Load,
+    host_speed: float,
+    seconds: Sequence[float] | None,
+    predictor: Predictor,
+) -> Known:
+    """A variant for processors, whose times follow from one at the platform's fastest point: this
+    host's, times how many times faster the host is (`host_speed`, which its user assumes). With
+    `seconds` that were measured here, their median is what an inference takes and policies believe
+    the prediction; without, the prediction is both."""
+    network = network_work(artifact.graph())
+    guess = predictor.seconds(network)
+    told = f"times host_speed={host_speed:g}, as set by the user"
+    law = f"a + MACs/r + bytes/bandwidth, fitted to {predictor.networks} networks on a host"
+    believed = Variant(
+        model,
+        artifact.target,
+        artifact.name,
+        artifact.accuracy.value,
+        load,
+        guess * host_speed * 1e6,
+    )
+    if seconds is None:
+        bounds = predictor.margin.interval(guess * host_speed * 1e3)
+        latency = Metric("latency", guess * host_speed * 1e3, "ms", Kind.ESTIMATED, law, bounds)
+        if host_speed != 1:
+            latency = dataclasses.replace(latency, kind=Kind.ASSUMED, source=f"{law}, {told}")
+        return Known(believed, artifact.accuracy, latency, artifact=artifact)
+    middle = sorted(seconds)[len(seconds) // 2]
+    source = f"median of {len(seconds)} inferences on this host, one thread"
+    latency = Metric("latency", middle * host_speed * 1e3, "ms", Kind.MEASURED, source)
+    if host_speed != 1:
+        latency = dataclasses.replace(latency, kind=Kind.ASSUMED, source=f"{source}, {told}")
+    real = dataclasses.replace(believed, reference_us=middle * host_speed * 1e6)
+    return Known(real, artifact.accuracy, latency, predicted=believed, artifact=artifact)
+
+
+def on_fixed(artifact: Artifact, model: str, platform: Platform, active_mw: float | None) -> Known:
+    """A variant for an FPGA or an analog tile: time, and of a tile energy, are what the artifact's
+    report says. What a design adds to its board is `active_mw`, which the user sets.
+
+    Raises:
+        UsageError: the report has no latency in time, or no energy, or active_mw is not set.
+    """
+    kind = platforms.Kind.ANALOG_TILE if artifact.target == "analog" else platforms.Kind.FPGA
+    places = [cluster for cluster in platform.clusters if cluster.kind is kind]
+    if not places:
+        raise UsageError(
+            f"{artifact.folder}: platform {platform.name} has no cluster of kind {kind.value} for "
+            f"what was compiled for {artifact.target}"
+        )
+    latency = _in(artifact, "latency", _PER_MS, "ms")
+    if kind is platforms.Kind.ANALOG_TILE:
+        energy = _in(artifact, "energy", _PER_MJ, "mJ")
+    elif active_mw is None:
+        raise UsageError(
+            f"{artifact.folder}: what a design on {platform.name} draws above the idle board is "
+            f"not known; set OPTS active_mw=… (mW)"
+        )
+    else:
+        source = f"latency times active_mw={active_mw:g}, as set by the user"
+        mj = latency.value * active_mw * 1e-3
+        energy = Metric("energy", mj, "mJ", Kind.ASSUMED, source)
+    runs = {
+        cluster.name: Run(
+            (latency.value * 1e3,) * len(cluster.points), (energy.value,) * len(cluster.points)
+        )
+        for cluster in places
+    }
+    accuracy = artifact.accuracy
+    variant = Variant(model, artifact.target, artifact.name, accuracy.value, runs=runs)
+    return Known(variant, accuracy, latency, energy, artifact=artifact)
+
+
+def _in(artifact: Artifact, name: str, units: Mapping[str, float], unit: str) -> Metric:
+    """The report's figure of that name that is best known, in `unit`."""
+    order = list(Kind)
+    found = [m for m in artifact.report.metrics if m.name == name and m.unit in units]
+    if not found:
+        raise UsageError(
+            f"{artifact.folder}: its report has no {name} in {', '.join(units)}; compile it with "
+            f"the options that tell one, or give it in a TOML file of variants"
+        )
+    metric = min(found, key=lambda m: order.index(m.kind))
+    times, around = units[metric.unit], metric.interval
+    scaled = around and Interval(around.low * times, around.high * times, around.coverage)
+    return dataclasses.replace(metric, value=metric.value * times, unit=unit, interval=scaled)
+
+
+def of_designs(platform: Platform, task: str) -> list[Known]:
+    """The networks for a task that somebody measured on the platform's board. Raises UsageError, as
+    `measured_variants`."""
+    designs = [design for design in platform.designs if design.task == task]
+    made = zip(measured_variants(platform, task), designs, strict=True)
+    return [_measured(variant, design) for variant, design in made]
+
+
+def _measured(variant: Variant, design: Design) -> Known:
+    kind = Kind.MEASURED if design.source.method is Method.MEASURED else Kind.ASSUMED
+    said = str(design.source)
+    assert variant.runs is not None
+    run = variant.runs[design.cluster]
+    assert run.energy_mj is not None
+    less = f"{said}; less what the board draws idle, 0 where it is below"
+    return Known(
+        variant,
+        Metric("accuracy", variant.accuracy, "%", kind, f"{design.metric}; {said}"),
+        Metric("latency", run.time_us[0] * 1e-3, "ms", kind, said),
+        Metric("energy", run.energy_mj[0], "mJ", kind, less),
+    )
