@@ -44,6 +44,9 @@ class _Action(NamedTuple):
     padded: float  # us with the margin
 
 
+_NONE: list[_Action] = []
+
+
 class _Side:
     """The actions of one cluster, the quickest first, and for each number of requests that wait the
     cheapest of the first so many."""
@@ -159,43 +162,55 @@ class Policy:
         )
 
     def _cheapest(self, plan: _Plan, slack: list[int]) -> _Action:
-        """The best action; `slack` is by request, the least first."""
-        count = len(slack)
+        """The best action; `slack` is by request, the least first. Written for speed: it is asked
+        before every inference."""
+        count, least = len(slack), slack[0]
+        priced, margin, miss = self._priced, self._margin, self._miss
+        price = self._price * count
         best, best_cost, best_order = None, float("inf"), 0
-        swift, swift_us = None, float("inf")
         for cluster, side in plan.sides:
-            moving = self._migration if cluster != self.cluster else 0
+            moving = 0 if cluster == self.cluster else self._migration
             slow, held = self.slow[cluster], self.points[cluster]
             switch = moving + self._transition[cluster]
-            tries = [(action, moving) for action in side.at.get(held, ())]
             cheapest = side.best[min(count, len(side.best)) - 1]
-            for missed in range(count + 1 if self._priced else 1):
-                if best is not None and best_cost < missed * self._miss:
+            tries = side.at.get(held, _NONE)
+            for missed in range(count + 1 if priced else 1):
+                if best_cost < missed * miss:
                     break  # nothing that misses as many can be cheaper
                 if missed < count:
                     last = bisect_right(side.padded, (slack[missed] - switch) / slow)
                 else:
                     last = len(cheapest)
                 if last:
-                    tries.append((cheapest[last - 1], switch))
-            tries.append((side.actions[0], switch))
-            for action, extra in tries:
-                us = action.us * slow
-                cost = us * action.mw * 1e-6
-                if action.point == held:
-                    extra = moving
-                us = us * self._margin + extra
-                if us < swift_us or (us == swift_us and swift and action.order < swift.order):
-                    swift, swift_us = action, us
-                if self._priced:
-                    cost += self._price * count * us
-                    if us > slack[0]:
-                        cost += self._miss * bisect_left(slack, us)
-                elif us > slack[0]:
-                    continue
-                if cost < best_cost or (cost == best_cost and action.order < best_order):
-                    best, best_cost, best_order = action, cost, action.order
-        found = best or swift
+                    tries = [*tries, cheapest[last - 1]]
+                for action in tries:
+                    _, order, _, point, took, mw, _ = action
+                    us = took * slow
+                    cost = us * mw * 1e-6
+                    us = us * margin + (moving if point == held else switch)
+                    if priced:
+                        cost += price * us
+                        if us > least:
+                            cost += miss * bisect_left(slack, us)
+                    elif us > least:
+                        continue
+                    if cost < best_cost or (cost == best_cost and order < best_order):
+                        best, best_cost, best_order = action, cost, order
+                tries = _NONE
+        return best or self._quickest(plan)
+
+    def _quickest(self, plan: _Plan) -> _Action:
+        """Where nothing is quick enough."""
+        found, found_us = None, float("inf")
+        for cluster, side in plan.sides:
+            moving = 0 if cluster == self.cluster else self._migration
+            held = self.points[cluster]
+            for action in (*side.at.get(held, _NONE), side.actions[0]):
+                us = action.us * self.slow[cluster] * self._margin + moving
+                if action.point != held:
+                    us += self._transition[cluster]
+                if us < found_us or (us == found_us and found and action.order < found.order):
+                    found, found_us = action, us
         assert found is not None  # a plan has an action
         return found
 

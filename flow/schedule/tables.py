@@ -208,7 +208,7 @@ def bound_text(result: Result) -> str:
         )
     return (
         f"no schedule has less J than {_figure(bound.lower_mj)} mJ for a request, one has "
-        f"{_figure(bound.upper_mj)} (a relaxed bound, of which {bound.why}; "
+        f"{_figure(bound.upper_mj)} (a relaxed bound, in which {bound.why}; "
         f"grid {bound.grid_us} us)"
     )
 
