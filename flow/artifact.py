@@ -242,3 +242,27 @@ def digest(path: Path) -> str:
     """sha256 of a file, hex."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def given_folder(out: Path) -> Path:
+    """OUT by the name under which a whole folder can take its place.
+
+    Raises:
+        UsageError: it holds something else, or cannot be replaced.
+    """
+    with writing_to(out):
+        # The folder is renamed into place, so it needs a name of its own.
+        named = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+        if named.exists() and not named.is_dir():
+            raise UsageError(f"OUT={out} is a file; choose an empty or new folder")
+        if named.resolve() in (here := Path.cwd(), *here.parents) or named.is_mount():
+            raise UsageError(
+                f"OUT={out} is the folder that you are in, one above it, or a mount point, "
+                f"which cannot be replaced; choose a new folder"
+            )
+        if foreign := foreign_files(named):
+            raise UsageError(
+                f"OUT={out} holds other files ({', '.join(foreign[:3])}), which would be lost; "
+                f"choose an empty or new folder"
+            )
+    return named

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flow import __version__, packages, tools
-from flow.artifact import digest, foreign_files, writing_to
+from flow.artifact import digest, given_folder
 from flow.errors import UsageError
 from flow.host import make_host
 from flow.host_snippet import Host
@@ -252,22 +252,7 @@ class Plan(Source):
         out = self.request.out
         if out is None:
             return self.request.runs / f"{self.name}-{self.request.target}-{self.key[:8]}"
-        with writing_to(out):
-            # The folder is renamed into place, so it needs a name of its own.
-            named = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
-            if named.exists() and not named.is_dir():
-                raise UsageError(f"OUT={out} is a file; choose an empty or new folder")
-            if named.resolve() in (here := Path.cwd(), *here.parents) or named.is_mount():
-                raise UsageError(
-                    f"OUT={out} is the folder that you are in, one above it, or a mount point, "
-                    f"which cannot be replaced; choose a new folder"
-                )
-            if foreign := foreign_files(named):
-                raise UsageError(
-                    f"OUT={out} holds other files ({', '.join(foreign[:3])}), which would be lost; "
-                    f"choose an empty or new folder"
-                )
-        return named
+        return given_folder(out)
 
 
 def _require_tunable(model: str, recipe: Recipe | None) -> None:

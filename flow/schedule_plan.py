@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flow import packages
-from flow.artifact import foreign_files
+from flow.artifact import given_folder
 from flow.errors import UsageError
 from flow.options import option_types, require_range, with_options
 from flow.plan import Events, make_target, source_digest
@@ -212,14 +212,7 @@ class SchedulePlan:
         out = self.request.out
         if out is None:
             return self.request.runs / f"schedule-{self.platform.name}-{self.key[:8]}"
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"OUT={out} is a file; choose a new folder")
-        if foreign := foreign_files(out):
-            raise UsageError(
-                f"OUT={out} holds other files ({', '.join(foreign[:3])}), which would be lost; "
-                f"choose an empty or new folder"
-            )
-        return out
+        return given_folder(out)
 
 
 def _parted(

@@ -76,6 +76,21 @@ def test_every_policy_is_told_with_its_misses_and_bounds(whole: tuple[Told, Path
     assert "GPL" in body["platform"]["sources"]["big.points"]
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("v.toml", "is a file"), ("kept", "holds other files"), (".", "above it")],
+)
+def test_a_folder_that_would_be_lost_is_refused(
+    place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"OUT={place} .*{message}"):
+        schedule(tmp_path, XU3, out=Path(place))
+    assert (tmp_path / "kept" / "notes.txt").read_text() == "mine"
+
+
 def test_sweeps_vary_what_they_say(whole: tuple[Told, Path]) -> None:
     body = whole[0].body
     at_one = next(each for each in body["load_sweep"] if each["value"] == 1.0)
