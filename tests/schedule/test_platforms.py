@@ -26,8 +26,8 @@ def shipped(name: str) -> Platform:
 
 def test_what_ships() -> None:
     assert platform_names() == (
-        "analog-tile", "hikey960", "juno-r0", "odroid-xu3", "pynq-z2", "rk3399", "sdm845",
-        "stm32-u575",
+        "analog-tile", "hikey960", "host", "juno-r0", "odroid-xu3", "pynq-z2", "rk3399",
+        "sdm845", "stm32-u575",
     )  # fmt: skip
 
 

@@ -42,8 +42,12 @@ _PACK = 'echo bits > "$2"\n'
 class Tools:
     """Stand-ins in a folder, taken in place of the real programs."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, part: str):
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, part: str, seconds: float = 0
+    ):
+        """Each takes so many `seconds`: memory is told of what runs long enough to be looked at."""
         self._folder, self._monkeypatch, self._part = folder, monkeypatch, part
+        self._wait = f"sleep {seconds}\n" if seconds else ""
         folder.mkdir()
         self.put(YOSYS, _YOSYS)
         for router in (NEXTPNR_ICE40, NEXTPNR_ECP5):
@@ -53,7 +57,7 @@ class Tools:
 
     def put(self, tool: Tool, work: str, version: str = "") -> None:
         """A program for the tool that does `work`, a shell script."""
-        text = (_HEAD + work).replace("@VERSION@", version or tool.minimum or "1.0")
+        text = (_HEAD + self._wait + work).replace("@VERSION@", version or tool.minimum or "1.0")
         path = self._folder / tool.name
         path.write_text(text.replace("@DATA@", str(DATA)).replace("@PART@", self._part))
         path.chmod(0o755)

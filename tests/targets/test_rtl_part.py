@@ -53,7 +53,7 @@ def test_speed_is_of_the_clock_that_was_routed(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Inferences follow each other every cycle, and through bytes as was simulated."""
-    Tools(tmp_path / "bin", monkeypatch, "hx8k")
+    Tools(tmp_path / "bin", monkeypatch, "hx8k", seconds=0.3)
     options = {"part": "hx8k", "seeds": "2", "clock_mhz": "100", "gates": "false"}
     out = tmp_path / "out"
     compile_model(Request(str(file), "rtl", options, out, tmp_path), Events())

@@ -405,7 +405,10 @@ def test_xnnpack_of_tflite_runtime_is_exact(
 def test_xnnpack_that_does_not_run_falls_back_and_says_so(
     cnn_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without(model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False) -> Run:
+    def without(
+        model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False, rounds: int = 0
+    ) -> Run:
+        assert not rounds
         if xnnpack:
             raise ToolMissing("no such function")
         return run_file(model, numbers, runtime)
@@ -425,7 +428,10 @@ def test_xnnpack_that_gives_other_codes_falls_back(
 ) -> None:
     """A file for XNNPACK's rounding, run by the default kernels under its name."""
 
-    def other(model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False) -> Run:
+    def other(
+        model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False, rounds: int = 0
+    ) -> Run:
+        assert not rounds
         done = run_file(model, numbers, runtime)
         return Run(done.outputs, done.builtin, []) if xnnpack else done
 
