@@ -20,8 +20,8 @@ above zero; the claim as it was put, that training through noise raises the yiel
 The device and its age are those of the claim. digits_mlp has seeds that no choice was made with;
 of mnist_cnn no network had been trained through noise before.
 
-The table that is kept so far has digits_mlp alone, for time: `make experiment NAME=noise_aware` makes
-it whole.
+The table that is kept so far has digits_mlp alone, for time: `make experiment NAME=noise_aware`
+makes it whole.
 """
 
 from __future__ import annotations
