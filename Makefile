@@ -17,7 +17,7 @@ export $(GIVEN)
 help: ## this help
 	@echo 'bitwright: neural networks to edge hardware, proven to be the same network'
 	@echo
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk '{n = index($$0, "|"); printf "%-14s %s\n", substr($$0, 1, n - 1), substr($$0, n + 1)}'
 	@echo
 	@echo '  MODEL   a name (make list) or a path to an .onnx file'
 	@echo '  OPTS    options of model and target: OPTS="io_type=io_stream weight_bits=3"'

@@ -138,8 +138,9 @@ def test_make_alone_prints_help() -> None:
     for word in (
         "make compile",
         "make check",
-        "make float-check",
+        "make float-check MODEL=… [TOOL=onnxruntime|qonnx]",
         "make run",
+        "make schedule",
         "make doctor",
         "make test",
         "OPTS",
