@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,7 +92,7 @@ def make_labels(
         added = 0
         said = begun
         if waiting:
-            with _client(scheduler, min(processes or _processors(), len(waiting))) as client:
+            with _client(scheduler, min(processes or tools.processors(), len(waiting))) as client:
                 for kernel, found in _results(client, waiting, labeller):
                     if isinstance(found, str):
                         failed[kernel.number] = found
@@ -179,10 +178,6 @@ def _write(path: Path, columns: list[str], rows: Rows) -> None:
         writer.writeheader()
         writer.writerows(rows)
     part.replace(path)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @contextmanager

@@ -457,8 +457,12 @@ class Aside:
 
 
 def processors() -> int:
-    """For how many programs there are processors: work of `Aside` leaves its block one of them."""
-    there = os.cpu_count() or 1
+    """For how many programs there are processors that this one may use: work of `Aside` leaves its
+    block one of them."""
+    if hasattr(os, "sched_getaffinity"):
+        there = len(os.sched_getaffinity(0))
+    else:  # macOS
+        there = os.cpu_count() or 1
     aside = _aside.get()
     return max(there - 1, 1) if aside is not None and aside.beside_others else there
 

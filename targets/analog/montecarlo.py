@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import time
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 from flow.artifact import replace_bytes, writing_to
 from flow.ops import IntArray
 from flow.target import Trial
+from flow.tools import processors
 from targets.analog.engine import Engine
 from targets.analog.intervals import BoolArray, mean_interval
 from targets.analog.mapping import FloatArray
@@ -55,7 +55,7 @@ def simulate(
     hits, looked = _read(kept, len(trial.codes)), 0
     shown = written = time.monotonic()
     engines = _Engines(make)
-    threads = threads or _processors()
+    threads = threads or processors()
     with ThreadPoolExecutor(threads) as pool:
         while (count := _stops(hits.mean(axis=1), looked, wanted)) is None:
             looked = len(hits)
@@ -122,10 +122,6 @@ class _Run:
 def _parts(chips: range, bytes_each: int) -> list[range]:
     size = max(1, min(CHUNK, MEMORY // bytes_each))
     return [chips[start : start + size] for start in range(0, len(chips), size)]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _stops(shares: FloatArray, since: int, wanted: Wanted) -> int | None:

@@ -555,7 +555,7 @@ def test_a_synthesis_that_fails(work: str, message: str, tmp_path: Path, tools: 
 def test_as_many_seeds_at_a_time_as_there_is_memory_for(
     tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr(programs, "processors", lambda: 4)
     seen = []
     for free, at_a_time in (
         (100 << 30, 4),
@@ -636,7 +636,7 @@ done
 touch '{tmp_path}/'"$seed"
 while ! [ -e '{tmp_path}/1.json' ] || ! [ -e '{tmp_path}/2.json' ]; do sleep 0.02; done
 """
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(programs, "processors", lambda: 2)
     work = (
         'cp "@DATA@/@PART@_route_$seed" "route_$seed"\necho layout > "route_${seed%.json}.layout"\n'
     )

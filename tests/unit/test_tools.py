@@ -155,10 +155,19 @@ def test_work_aside_is_done_when_the_block_is(tmp_path: Path) -> None:
     assert slow.result().seconds >= 0.3 and quick.result() == 3
 
 
+def test_processors_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `taskset` and containers allow; macOS cannot tell."""
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1, 5}, raising=False)
+    assert tools.processors() == 2
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert tools.processors() == 8
+
+
 def test_work_aside_leaves_the_block_a_processor_while_it_lasts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 2, 3, 7}, raising=False)
     seen = [tools.processors()]
 
     def twice() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.tools import Programs, Running, Tool, passed_over, require, version
+from flow.tools import Programs, Running, Tool, passed_over, processors, require, version
 
 _FIRST_START = b"Preparing to run"  # what a tool of the wheels prints when it compiles itself
 _HEAD = 4096
@@ -60,7 +59,7 @@ def run_side_by_side(
         note(said)
     known = version(tool) or "of an unknown version"
     many, used = _at_a_time(each_bytes), []
-    if many < min(len(jobs), os.cpu_count() or 1):
+    if many < min(len(jobs), processors()):
         note(f"{tool.name}: {many} at a time, as the memory that is free allows no more")
     with Programs() as programs:
         for first in range(0, len(jobs), many):
@@ -78,11 +77,10 @@ def run_side_by_side(
 
 def _at_a_time(each_bytes: int) -> int:
     """How many may run; 1 at least, which may then fail by itself."""
-    processors = os.cpu_count() or 1
     free = _free_bytes()
-    return (
-        processors if free is None or not each_bytes else min(processors, free // each_bytes) or 1
-    )
+    if free is None or not each_bytes:
+        return processors()
+    return min(processors(), free // each_bytes) or 1
 
 
 def _free_bytes() -> int | None:
