@@ -408,7 +408,7 @@ def _estimate(args: argparse.Namespace) -> int:
 
 
 def _labels(args: argparse.Namespace) -> int:
-    from flow.labels import make_labels, sort_labels
+    from flow.labels import make_labels
     from flow.options import require_range
     from flow.surrogate.kernels import drawn
 
@@ -419,7 +419,6 @@ def _labels(args: argparse.Namespace) -> int:
     with _Display() as display:
         note = display.events().note
         made = make_labels(args.out, kernels, args.scheduler, args.processes, note)
-    sort_labels(args.out)
     print(made)
     return 0
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from flow import packages, tools
-from flow.artifact import locked
+from flow.artifact import locked, replace_bytes
+from flow.csv_table import CsvTable
 from flow.errors import FlowError, UsageError
 from flow.surrogate.kernels import Kernel
 
@@ -26,6 +27,7 @@ MAX_BYTES = 64 << 20
 ROUTED = 10  # of so many kernels one is placed and routed, too
 CONNECT_SECONDS = 10
 _SAY_SECONDS = 15.0
+_COLUMNS = ("number", "kind", "family", "lut")
 Rows = list[dict[str, str]]
 Labeller = Callable[[Kernel, bool], Rows]
 
@@ -104,6 +106,7 @@ def make_labels(
                         over = added + len(failed)
                         left = (now - begun) / over * (len(waiting) - over)
                         note(f"{over} of {len(waiting)} kernels, {left / 60:.0f} min left")
+        _sort(path)
     if waiting and not added:
         number, why = next(iter(failed.items()))
         raise FlowError(f"no kernel could be labelled; kernel {number}: {why}")
@@ -119,42 +122,32 @@ def read_labels(path: Path, repair: bool = False) -> Rows:
     """
     if not path.exists():
         return []
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path} must be of at most {MAX_BYTES} bytes")
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    head, _, body = text.partition("\n")
-    columns = head.split(",")
-    if not {"number", "kind", "family", "lut"} <= set(columns):
-        raise UsageError(f"{path}: its first line must name the columns of labels; remove the file")
+    table = CsvTable(path, _COLUMNS, MAX_BYTES, "label", "remove it")
+    head, _, body = table.text().partition("\n")
     whole = body[: body.rfind("\n") + 1]
-    cut = body[len(whole) :].partition(",")[0]
-    rows = []
-    for number, cells in enumerate(csv.reader(io.StringIO(whole)), start=2):
-        row = dict(zip(columns, cells, strict=False))
-        try:
-            if len(cells) != len(columns):
-                raise ValueError(f"{len(cells)} cells, not {len(columns)}")
-            Kernel.read(row)
-            if int(row["lut"]) < 0:
-                raise ValueError("a negative count")
-        except (KeyError, ValueError, UsageError) as error:
-            raise UsageError(f"{path} line {number} is no label: {error}; remove it") from error
-        if not (body[len(whole) :] and row["number"] == cut):
-            rows.append(row)
-    if repair and whole != body:
-        _write(path, columns, rows)
+    rows = table.rows(f"{head}\n{whole}", _row)
+    if rest := body[len(whole) :]:
+        cut = rest.partition(",")[0]
+        rows = [row for row in rows if row["number"] != cut]
+        if repair:
+            _write(path, head.split(","), rows)
     return rows
 
 
-def sort_labels(path: Path) -> None:
+def _row(cells: dict[str, str]) -> dict[str, str]:
+    Kernel.read(cells)
+    if int(cells["lut"]) < 0:
+        raise ValueError("a negative count")
+    return cells
+
+
+def _sort(path: Path) -> None:
     """By kernel and family, so that equal labels make equal files."""
     rows = read_labels(path)
     order = {number: place for place, number in enumerate(sorted({int(r["number"]) for r in rows}))}
     rows.sort(key=lambda row: order[int(row["number"])])  # families stay as they are
-    _write(path, list(rows[0]), rows)
+    if rows:
+        _write(path, list(rows[0]), rows)
 
 
 def _append(path: Path, rows: Rows) -> None:
@@ -172,12 +165,11 @@ def _append(path: Path, rows: Rows) -> None:
 
 
 def _write(path: Path, columns: list[str], rows: Rows) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_bytes(path, text.getvalue().encode())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flow.artifact import replace_bytes
-from flow.errors import UsageError
+from flow.csv_table import CsvTable
 from flow.schedule.latency import LatencyModel, Observation, fit, residual
 from flow.schedule.layer_work import LayerWork, Network
 from flow.schedule.margin import Margin, margin
@@ -22,7 +22,7 @@ TABLE = Path(__file__).with_name("host_latency.csv")
 MAX_BYTES = 4 << 20
 NOMINAL_MHZ = 1000.0  # a host's clock is not known: cycles are of one of this clock
 COVERAGE = 0.9
-_FIELDS = ["network", "us", "layers"]
+_FIELDS = ("network", "us", "layers")
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,15 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 def read_table(path: Path) -> list[Row]:
     """Raises UsageError, with the line, where the file is no such table."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: more than {MAX_BYTES >> 20} MiB are not read")
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    if not lines or lines[0] != _FIELDS:
-        raise UsageError(f"{path}: its first line must be {','.join(_FIELDS)}")
-    found = []
-    for number, line in enumerate(lines[1:], 2):
-        try:
-            name, micros, words = line
-            found.append(Row(name, float(micros) * 1e-6, tuple(map(_layer, words.split()))))
-            found[-1].observation()
-        except (ValueError, UsageError) as error:
-            raise UsageError(f"{path}, line {number}: {error}") from error
-    return found
+    table = CsvTable(path, _FIELDS, MAX_BYTES, "latency of a network")
+    return table.rows(table.text(), _row)
+
+
+def _row(cells: dict[str, str]) -> Row:
+    layers = tuple(map(_layer, cells["layers"].split()))
+    row = Row(cells["network"], float(cells["us"]) * 1e-6, layers)
+    row.observation()
+    return row
 
 
 def _layer(word: str) -> LayerWork:

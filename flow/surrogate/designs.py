@@ -5,16 +5,16 @@ The tables are not part of this project; `surrogate/` of the folder `BITWRIGHT_D
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from flow.csv_table import CsvTable
 from flow.errors import UsageError
 from flow.surrogate.hls4ml import Reused, Way
 from flow.surrogate.trees import Floats
@@ -51,6 +51,15 @@ NTORC = Source(
     ("ntorc/dense_resources_collapsed.csv",),
 )
 NTORC_BITS = 16
+_SEARCH_COLUMNS = (
+    *("hls_synth_success", "strategy", "rf", "d_in", "d_out", "prec"),
+    *("LUT_hls", "FF_hls", "BRAM_18K_hls"),
+)
+_NTORC_COLUMNS = (
+    *("correct_reuse_factor_dense_resource", "n_inputs_resources", "dense_size_resource"),
+    *("lut", "ff", "bram_18k"),
+)
+_Made = tuple[Reused, dict[str, float]]  # with its labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,37 +79,32 @@ class Designs:
 def read_search(folder: Path) -> tuple[Designs, Designs]:
     """Layers whose weights lie in a memory, and those that are unrolled: by the latency strategy,
     of which the reuse factor changes little of the logic, or by a reuse factor of 1."""
-    found: dict[Way, list[tuple[Reused, dict[str, float]]]] = {way: [] for way in Way}
+    found: dict[Way, list[_Made]] = {way: [] for way in Way}
     for name in SEARCH.files:
-        for row in _rows(folder / name):
-            if row.text("hls_synth_success") != "True":
-                continue
-            reuse = 1 if row.text("strategy") == "latency" else row.whole("rf")
-            made = Reused(row.whole("d_in"), row.whole("d_out"), reuse, row.whole("prec"))
-            labels = {
-                "lut": row.number("LUT_hls"),
-                "ff": row.number("FF_hls"),
-                "bram_18k": row.number("BRAM_18K_hls"),
-            }
-            found[Way.REUSED if reuse > 1 else Way.UNROLLED].append((made, labels))
+        for made, labels in _read(folder / name, _SEARCH_COLUMNS, _searched):
+            found[Way.REUSED if made.reuse > 1 else Way.UNROLLED].append((made, labels))
     reused, unrolled = (_designs(SEARCH, way, found[way]) for way in Way)
     return reused, unrolled
+
+
+def _searched(row: _Row) -> _Made | None:
+    if row.cells["hls_synth_success"] != "True":
+        return None
+    reuse = 1 if row.cells["strategy"] == "latency" else row.whole("rf")
+    made = Reused(row.whole("d_in"), row.whole("d_out"), reuse, row.whole("prec"))
+    return made, {
+        "lut": row.number("LUT_hls"),
+        "ff": row.number("FF_hls"),
+        "bram_18k": row.number("BRAM_18K_hls"),
+    }
 
 
 def read_ntorc(folder: Path) -> Designs:
     """One row a configuration, the median of the networks that it was found in; with a reuse factor
     of 1 there are four, which are left out."""
     seen: dict[Reused, list[dict[str, float]]] = defaultdict(list)
-    for row in _rows(folder / NTORC.files[0]):
-        reuse = row.whole("correct_reuse_factor_dense_resource")
-        sizes = row.whole("n_inputs_resources"), row.whole("dense_size_resource")
-        if reuse > 1:
-            labels = {
-                "lut": row.number("lut"),
-                "ff": row.number("ff"),
-                "bram_18k": row.number("bram_18k"),
-            }
-            seen[Reused(*sizes, reuse, NTORC_BITS)].append(labels)
+    for made, labels in _read(folder / NTORC.files[0], _NTORC_COLUMNS, _reused):
+        seen[made].append(labels)
     rows = [
         (made, {name: float(np.median([each[name] for each in of])) for name in of[0]})
         for made, of in seen.items()
@@ -108,7 +112,19 @@ def read_ntorc(folder: Path) -> Designs:
     return _designs(NTORC, Way.REUSED, rows)
 
 
-def _designs(source: Source, way: Way, rows: Sequence[tuple[Reused, dict[str, float]]]) -> Designs:
+def _reused(row: _Row) -> _Made | None:
+    reuse = row.whole("correct_reuse_factor_dense_resource")
+    sizes = row.whole("n_inputs_resources"), row.whole("dense_size_resource")
+    if reuse == 1:
+        return None
+    return Reused(*sizes, reuse, NTORC_BITS), {
+        "lut": row.number("lut"),
+        "ff": row.number("ff"),
+        "bram_18k": row.number("bram_18k"),
+    }
+
+
+def _designs(source: Source, way: Way, rows: Sequence[_Made]) -> Designs:
     if not rows:
         raise UsageError(f"{source.name}: its tables hold no design that is {way.value}")
     labels = {name: np.array([told[name] for _, told in rows]) for name in rows[0][1]}
@@ -117,48 +133,34 @@ def _designs(source: Source, way: Way, rows: Sequence[tuple[Reused, dict[str, fl
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of a table, with its place for messages."""
-
-    place: str
     cells: dict[str, str]
-
-    def text(self, column: str) -> str:
-        value = self.cells.get(column)
-        if value is None:
-            raise UsageError(f"{self.place}: the column {column} is missing")
-        return value
 
     def number(self, column: str) -> float:
         """At least 0."""
-        text = self.text(column)
+        text = self.cells[column]
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not 0 <= value < 1e12:
-            raise UsageError(f"{self.place}: {column} must be a number from 0 on, not {text!r}")
+            raise UsageError(f"{column} must be a number from 0 on, not {text!r}")
         return value
 
     def whole(self, column: str) -> int:
         """At least 1."""
         value = self.number(column)
         if value < 1 or value != int(value):
-            raise UsageError(f"{self.place}: {column} must be a whole number from 1 on")
+            raise UsageError(f"{column} must be a whole number from 1 on")
         return int(value)
 
 
-def _rows(path: Path) -> list[_Row]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path} must be of at most {MAX_BYTES} bytes")
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}; see {folder_hint()}") from error
-    lines = csv.DictReader(text.splitlines())
-    found = [_Row(f"{path.name} line {n}", row) for n, row in enumerate(lines, start=2)]
+def _read(path: Path, columns: tuple[str, ...], row: Callable[[_Row], _Made | None]) -> list[_Made]:
+    """What `row` makes of the rows, but None."""
+    table = CsvTable(path, columns, MAX_BYTES, "design", f"see {folder_hint()}")
+    found = table.rows(table.text(), lambda cells: row(_Row(cells)))
     if not found:
         raise UsageError(f"{path} is empty")
-    return found
+    return [made for made in found if made is not None]
 
 
 def folder_hint() -> str:

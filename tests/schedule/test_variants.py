@@ -227,5 +227,5 @@ def test_a_damaged_table_is_told_with_the_line(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="line 2"):
             read_table(path)
     path.write_text("a,b\n")
-    with pytest.raises(UsageError, match="its first line must be"):
+    with pytest.raises(UsageError, match="its first line must name"):
         read_table(path)

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.tools",
         "flow.packages",
         "flow.artifact",
+        "flow.csv_table",
         "flow.vectors",
         "flow.idx",
         "flow.user_data",

@@ -20,7 +20,7 @@ import pytest
 from flow import labels, packages
 from flow.errors import FlowError, ToolMissing, UsageError
 from flow.interp import Interpreter
-from flow.labels import Rows, make_labels, read_labels, sort_labels
+from flow.labels import Rows, make_labels, read_labels
 from flow.outline import outline
 from flow.surrogate.kernels import BLOCK, MOST_PRODUCTS, Kernel, Kind, drawn
 from flow.surrogate.structure import products
@@ -135,8 +135,23 @@ def test_order_of_arrival_does_not_show(tmp_path: Path, monkeypatch: pytest.Monk
     paths = tmp_path / "a.csv", tmp_path / "b.csv"
     for path, order in zip(paths, (1, -1), strict=True):
         make_labels(path, drawn(4)[::order], "", 1, note, quick)
-        sort_labels(path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_nobody_else_writes_while_rows_are_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Here(monkeypatch)
+    locks: list[bool] = []
+
+    def replace_bytes(path: Path, content: bytes) -> None:
+        locks.append((tmp_path / ".labels.csv.lock").exists())
+        path.write_bytes(content)
+
+    monkeypatch.setattr(labels, "replace_bytes", replace_bytes)
+    make_labels(tmp_path / "labels.csv", drawn(4)[::-1], "", 1, note, quick)
+    assert locks == [True] and not (tmp_path / ".labels.csv.lock").exists()
+    assert [row["number"] for row in read_labels(tmp_path / "labels.csv")][::2] == list("0123")
 
 
 @pytest.mark.parametrize(
