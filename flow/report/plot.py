@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 # Text stays text, ids come from a fixed salt, no date: a plot can be compared and committed.
-SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bitwright", "font.family": "DejaVu Sans"}
+_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bitwright", "font.family": "DejaVu Sans"}
 _LINES = (("o-", "black"), ("s--", "tab:blue"), ("^:", "tab:red"))  # as many as are told apart
 _METADATA = {"Date": None, "Creator": None}
 
@@ -25,16 +26,23 @@ class Mark:
     best: bool
 
 
-def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
-    """The marks over a logarithmic x axis; the best ones are black and joined by a line."""
+@contextmanager
+def drawing(rows: int = 1, height: float = 5.0, **more: Any) -> Iterator[tuple[Any, Any]]:
+    """A figure of `height` inches, and its axes: so many below one another, with `more` for
+    matplotlib's `subplots`."""
     import matplotlib  # takes half a second, and only plots need it
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(8, 5), layout="constrained")
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8, height), layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.subplots()
+        yield figure, figure.subplots(rows, **more)
+
+
+def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
+    """The marks over a logarithmic x axis; the best ones are black and joined by a line."""
+    with drawing() as (figure, axes):
         axes.set(xscale="log", title=title, xlabel=x, ylabel=y)
         axes.grid(visible=True, which="both", alpha=0.2)
         best = sorted((mark for mark in marks if mark.best), key=lambda mark: mark.x)
@@ -67,14 +75,7 @@ def curves(lines: Mapping[str, Sequence[Mark]], title: str, x: str, y: str) -> s
     have no place but their order, and are labelled at the axis. Where the largest x is far from the
     next to smallest, the axis is logarithmic but around 0. Several lines are told apart in a
     legend."""
-    import matplotlib  # as above
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
+    with drawing() as (figure, axes):
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.grid(visible=True, which="both", alpha=0.2)
         every = [mark for marks in lines.values() for mark in marks]

@@ -4,12 +4,11 @@ tell apart; where there are more lines than colours, dashes do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flow.report.plot import SETTINGS, svg
+from flow.report.plot import drawing, svg
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 _DASHES = ("-", "--", ":", "-.")
@@ -48,18 +47,6 @@ class Span:
     kind: str
 
 
-@contextmanager
-def _figure(rows: int = 1, height: float = 5.0, **more: Any) -> Iterator[tuple[Any, Any]]:
-    import matplotlib  # takes half a second, and only plots need it
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(8, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        yield figure, figure.subplots(rows, **more)
-
-
 def _style(number: int, fine: bool = False) -> dict[str, Any]:
     return {
         "color": COLOURS[number % len(COLOURS)],
@@ -78,7 +65,7 @@ def lines(
 ) -> str:
     """The lines with a legend; `logarithmic` names axes (`x`, `y`, `xy`); `limit` is a vertical
     line with its name."""
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.grid(visible=True, which="major", alpha=0.2)
         for number, line in enumerate(drawn):
@@ -108,7 +95,7 @@ def lines(
 def named_points(marks: Sequence[Named], curves: Sequence[Line], title: str, x: str, y: str) -> str:
     """Points with their names, and lines behind them; both axes begin at 0, and y is linear below 1
     and logarithmic above."""
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.grid(visible=True, alpha=0.2)
         for number, line in enumerate(curves):
@@ -135,7 +122,7 @@ def named_points(marks: Sequence[Named], curves: Sequence[Line], title: str, x: 
 
 def stacked(rows: Mapping[str, Mapping[str, float]], title: str, x: str) -> str:
     """A bar for each row, from its parts, all rows with parts of the same names."""
-    with _figure(height=1.6 + 0.32 * len(rows)) as (figure, axes):
+    with drawing(height=1.6 + 0.32 * len(rows)) as (figure, axes):
         axes.set(title=title, xlabel=x)
         axes.grid(visible=True, axis="x", alpha=0.2)
         names = list(next(iter(rows.values())))
@@ -153,7 +140,7 @@ def stacked(rows: Mapping[str, Mapping[str, float]], title: str, x: str) -> str:
 def ranges(rows: Mapping[str, tuple[float, float]], middle: float, title: str, x: str) -> str:
     """A tornado: what a figure becomes at both ends of what each row varies, the widest first."""
     ordered = sorted(rows.items(), key=lambda row: -abs(row[1][1] - row[1][0]))
-    with _figure(height=1.6 + 0.32 * len(rows)) as (figure, axes):
+    with drawing(height=1.6 + 0.32 * len(rows)) as (figure, axes):
         axes.set(title=title, xlabel=x)
         axes.grid(visible=True, axis="x", alpha=0.2)
         for name, (low, high) in ordered:
@@ -177,7 +164,7 @@ def timeline(
     kinds = list(dict.fromkeys(span.kind for span in spans))
     count = 1 + len(below)
     heights = [max(1.0, 0.6 * len(lanes)), *(1.0 for _ in below)]
-    with _figure(count, 2.0 + 1.5 * count, sharex=True, squeeze=False, height_ratios=heights) as (
+    with drawing(count, 2.0 + 1.5 * count, sharex=True, squeeze=False, height_ratios=heights) as (
         figure,
         grid,
     ):
