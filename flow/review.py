@@ -14,7 +14,7 @@ from flow.options import unknown_name
 from flow.report import compare
 from flow.report.pages import refresh_pages
 from flow.report.run import Run, read_run
-from flow.report.runs import INDEX, Found, Schedule, find_runs, find_schedules, page
+from flow.report.runs import INDEX, Found, Schedule, find_runs, page
 
 COMPARED = "compare.html"
 
@@ -57,7 +57,7 @@ def report_all(runs: Path) -> Indexed:
     """Write the index of all runs in a folder. Raises UsageError where there is no such folder."""
     if not runs.is_dir():
         raise UsageError(f"{runs} is no folder with results; compile first")
-    found, schedules = find_runs(runs), find_schedules(runs)
+    found, schedules = find_runs(runs)
     return Indexed(found, _write(runs / INDEX, found, "All runs", True, schedules))
 
 

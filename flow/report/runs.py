@@ -46,23 +46,6 @@ class Found:
         return "  ".join(text for text in (shown, *(origin.given if origin else ()), same) if text)
 
 
-def find_runs(folder: Path) -> list[Found]:
-    """All runs in a folder, newest first; what is half-written or damaged is there, with the
-    reason.
-
-    Raises:
-        UsageError: the folder cannot be read.
-    """
-    try:
-        inside = [path for path in folder.iterdir() if path.name not in _NOT_RUNS and path.is_dir()]
-        inside = [path for path in inside if _schedule(path / MANIFEST) is None]
-        times = {path: _changed(path) for path in inside}
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be read: {error.strerror}; compile first") from error
-    newest = sorted(inside, key=lambda path: (-times[path], path.name))[:MAX_RUNS]
-    return [_found(path, times[path]) for path in newest]
-
-
 @dataclass(frozen=True)
 class Schedule:
     """A folder of the command schedule among the runs, as its manifest tells."""
@@ -72,25 +55,22 @@ class Schedule:
     summary: str
 
 
-def find_schedules(folder: Path) -> list[Schedule]:
-    """All schedules in a folder of runs, newest first. Raises UsageError, as `find_runs`."""
-    found = []
+def find_runs(folder: Path) -> tuple[list[Found], list[Schedule]]:
+    """The runs and the schedules in a folder, newest first, MAX_RUNS of both together; what is
+    half-written or damaged is among the runs, with the reason.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
     try:
-        for path in folder.glob(f"*/{MANIFEST}"):
-            if (summary := _schedule(path)) is not None and not path.parent.name.startswith("."):
-                found.append(Schedule(path.parent, path.stat().st_mtime, summary))
+        inside = [path for path in folder.iterdir() if path.name not in _NOT_RUNS and path.is_dir()]
+        times = {path: _changed(path) for path in inside}
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read: {error.strerror}; compile first") from error
-    return sorted(found, key=lambda each: (-each.changed, each.folder.name))[:MAX_RUNS]
-
-
-def _schedule(manifest: Path) -> str | None:
-    """The summary of a schedule's manifest; None of what is none."""
-    try:
-        body = json.loads(manifest.read_text(encoding="utf-8"))
-        return str(body["summary"])[:500] if isinstance(body["schedule"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    newest = sorted(inside, key=lambda path: (-times[path], path.name))[:MAX_RUNS]
+    found = [_found(path, times[path]) for path in newest]
+    runs = [each for each in found if isinstance(each, Found)]
+    return runs, [each for each in found if isinstance(each, Schedule)]
 
 
 def _changed(path: Path) -> float:
@@ -98,14 +78,17 @@ def _changed(path: Path) -> float:
     return (manifest if manifest.is_file() else path).stat().st_mtime
 
 
-def _found(path: Path, changed: float) -> Found:
+def _found(path: Path, changed: float) -> Found | Schedule:
     if path.name.startswith("."):
         return Found(path, changed, None, "a compile that was stopped, or is under way")
     if not (path / MANIFEST).is_file():
         return Found(path, changed, None, f"no {MANIFEST}: its compile did not end; compile again")
     try:
         body = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if REPORT not in body["files"]:
+        files = body["files"]
+        if isinstance(body.get("schedule"), dict):
+            return Schedule(path, changed, str(body["summary"])[:500])
+        if REPORT not in files:
             return Found(path, changed, None, f"its {MANIFEST} knows no {REPORT}; compile again")
         return Found(path, changed, read_run(path))
     except UsageError as error:

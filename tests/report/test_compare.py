@@ -285,8 +285,24 @@ def test_newest_first(runs: Path) -> None:
         os.utime(runs / name / "manifest.json", (when, when))
     os.utime(runs / "half", (2500, 2500))
     os.utime(runs / ".five.part", (1, 1))
-    names = [found.folder.name for found in find_runs(runs)]
+    names = [found.folder.name for found in find_runs(runs)[0]]
     assert names == ["three", "half", "four", ".five.part"]
+
+
+def test_schedules_are_found_beside_runs(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only of the newest folders anything is read."""
+    for name, when in (("older", 4_000_000_000), ("newer", 4_000_000_001)):
+        (runs / name).mkdir()
+        body = {"files": {}, "schedule": {}, "summary": f"the {name} one"}
+        (runs / name / "manifest.json").write_text(json.dumps(body))
+        os.utime(runs / name / "manifest.json", (when, when))
+    found, schedules = find_runs(runs)
+    assert sorted(each.folder.name for each in found) == [".five.part", "four", "half", "three"]
+    assert [each.summary for each in schedules] == ["the newer one", "the older one"]
+    (runs / "older" / "manifest.json").write_text('{"files": {}, "schedule": {}}')
+    assert any("damaged: KeyError('summary')" in each.problem for each in find_runs(runs)[0])
+    monkeypatch.setattr("flow.report.runs.MAX_RUNS", 1)
+    assert find_runs(runs) == ([], schedules[:1])
 
 
 @pytest.mark.parametrize(
@@ -330,7 +346,7 @@ def test_no_runs(tmp_path: Path) -> None:
 def test_only_accuracies_of_the_same_data_are_drawn_together(tmp_path: Path) -> None:
     for name, lut, data in (("a", 1, "x"), ("b", 2, "x"), ("c", 3, "y"), ("d", 3, "")):
         save(run(lut, data=data), tmp_path / name)
-    found = find_runs(tmp_path)
+    found, _ = find_runs(tmp_path)
     body = page(found, tmp_path, "t", newest_first=True)
     assert len(body.encode()) < MAX_PAGE
     charts = json.loads(body.split('id="charts">')[1].split("</script>")[0])["pareto"]
@@ -343,7 +359,7 @@ def test_only_accuracies_of_the_same_data_are_drawn_together(tmp_path: Path) -> 
 def test_runs_that_differ_from_their_reference_are_not_on_a_front(tmp_path: Path) -> None:
     save(run(1), tmp_path / "a")
     save(run(2, matches=False), tmp_path / "b")
-    body = page(find_runs(tmp_path), tmp_path, "t", newest_first=True)
+    body = page(find_runs(tmp_path)[0], tmp_path, "t", newest_first=True)
     assert json.loads(body.split('id="charts">')[1].split("</script>")[0])["pareto"] == {}
     assert "3 of 80 outputs differ" in Text(body).text
 
