@@ -244,6 +244,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def json_digest(body: Any) -> str:
+    """sha256 of what is told as JSON, hex; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
 def given_folder(out: Path) -> Path:
     """OUT by the name under which a whole folder can take its place.
 

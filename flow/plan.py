@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flow import __version__, packages, tools
-from flow.artifact import digest, given_folder
+from flow.artifact import digest, given_folder, json_digest
 from flow.errors import UsageError
 from flow.host import make_host
 from flow.host_snippet import Host
@@ -244,7 +243,7 @@ class Plan(Source):
     @cached_property
     def key(self) -> str:
         """sha256 over `inputs`, hex."""
-        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()
+        return json_digest(self.inputs)
 
     @cached_property
     def folder(self) -> Path:

@@ -4,7 +4,6 @@ work."""
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flow import packages
-from flow.artifact import given_folder
+from flow.artifact import given_folder, json_digest
 from flow.errors import UsageError
 from flow.options import option_types, require_range, with_options
 from flow.plan import Events, make_target, source_digest
@@ -205,7 +204,7 @@ class SchedulePlan:
 
     @cached_property
     def key(self) -> str:
-        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()
+        return json_digest(self.inputs)
 
     @cached_property
     def folder(self) -> Path:

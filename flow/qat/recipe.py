@@ -6,14 +6,13 @@ A recipe knows its graph's shapes and bits without torch; `flow.qat.train` turns
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from flow.artifact import json_digest
 from flow.errors import UsageError
 from flow.features_snippet import FrontEnd
 from flow.options import (
@@ -516,14 +515,14 @@ class Recipe:
 
     def digest(self) -> str:
         """sha256 over `to_json`, hex."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return json_digest(self.to_json())
 
     def twin_digest(self) -> str:
         """sha256 over all that decides the float twin, hex: recipes that differ in nothing else
         start from the same one. Activations' formats do, as they choose the float functions."""
         deciding = {k: v for k, v in self.to_json().items() if k not in _QUANTIZED_ONLY}
         deciding["overrides"] = [row for row in deciding["overrides"] if row[1] == "act_format"]
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+        return json_digest(deciding)
 
 
 def _listed(layers: tuple[Layer, ...]) -> list[dict[str, Any]]:
