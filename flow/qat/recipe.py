@@ -194,7 +194,7 @@ class Recipe:
     of the recipe's own bits, is added to the loss. `overrides` holds (layer, field, value) triples
     with fields from LAYER_FIELDS. `augment` is the strength of random shifts, rotations and
     scalings of training images (of sounds: shifts, speed and noise), 0 for none. With a `teacher`
-    the float twin and the quantized network learn from another network too. `untrained` takes
+    the float twin and the quantized network learn from other networks too. `untrained` takes
     seeded random weights and inputs instead of training, where only the hardware matters: there is
     no accuracy then.
     """
@@ -304,7 +304,7 @@ class Recipe:
 
     def _check_teacher(self) -> None:
         """Raises UsageError where a teacher's answers are not of the same questions."""
-        if not self.teachers:
+        if self.teacher is None:
             return
         if self.reconstructs:
             raise UsageError(
