@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from flow.driver import compile_model, prove, run_artifact
 from flow.errors import FlowError, Mismatch, Unsupported, UsageError
 from flow.graph import Graph
 from flow.interp import Interpreter
-from flow.ops import Bounds, Dense, IntArray, Kernel, Op, Shape
+from flow.ops import Dense, IntArray
 from flow.plan import Events, Request
 from flow.qtype import QType
 from flow.vectors import corners, make_vectors
@@ -39,6 +39,7 @@ from targets.analog.programmed import Condition
 from targets.analog.simulation import AnalogSimulation
 from targets.analog.target import Analog
 from tests.network.nets import Net
+from tests.network.unknown_op import Unknown
 from tests.targets.analog_nets import (
     IDEAL,
     codes_of,
@@ -200,22 +201,6 @@ def test_what_is_applied_is_the_code(bits: int, signed: bool, dac: int, seed: in
 
 
 # what is refused -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Unknown(Op):
-    """An op that no table here has."""
-
-    name = "unknown"
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
-
-    def bounds(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Bounds:
-        return bounds[0]
-
-    def kernel(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Kernel:
-        return lambda x: x
 
 
 def test_an_op_without_a_meaning_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from flow.cost import bit_operations, weight_memory
 from flow.graph import Graph, Node, Value
 from flow.metric import Kind
-from flow.ops import Add, Bounds, Conv, Dense, Flatten, Kernel, MaxPool, Op, Requant, Shape
+from flow.ops import Add, Conv, Dense, Flatten, MaxPool, Op, Requant, Shape
 from flow.outline import INPUT, Role, Step, outline, signed_digits
 from flow.qtype import QType
 from flow.requant import Rounding
@@ -29,6 +29,7 @@ from flow.surrogate.structure import (
     structure,
 )
 from models import MODELS
+from tests.network.unknown_op import Unknown
 
 ONE = (Fraction(1),)
 
@@ -168,28 +169,12 @@ def test_mlperf_tinys_networks_have_their_parameters() -> None:
     assert counts["kws_dscnn"] == 10 * 4 * 64 + 4 * (9 * 64 + 64 * 64) + 64 * 10
 
 
-@dataclass(frozen=True, eq=False)
-class Mystery(Op):
-    """An operation that nobody has heard of."""
-
-    name = "mystery"
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
-
-    def bounds(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Bounds:
-        return bounds[0]
-
-    def kernel(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Kernel:
-        return lambda x: x
-
-
 def test_what_is_not_known_is_not_counted_as_nothing() -> None:
     made = graph_of(
         (3,),
         4,
         ("fc", Dense(weights(3, 3), np.zeros(3, np.int64)), (INPUT,)),
-        ("odd", Mystery(), ("fc",)),
+        ("odd", Unknown(), ("fc",)),
     )
     told = structure(outline(made))
     assert told.metrics == ()
