@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +87,6 @@ def _action(table: Table, place: int, us: int) -> dict[str, Any]:
         "mw": float(table.power_mw[place]),
         "accuracy": float(table.accuracy[place]),
     }
-
-
-def table_places(table: Table, believed: Any) -> Sequence[int]:
-    """The number in `Table.actions` of each action of an exported table."""
-    return [int(k) for k in worth_choosing(table, believed)[1]]
 
 
 def write_policy(folder: Path, policy: Policy, table: Table, platform: Platform) -> None:

@@ -1,4 +1,4 @@
-"""How far a latency may be from its prediction: a margin before the run, a correction during it."""
+"""How far a latency may be from its prediction."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from flow.errors import UsageError
 from flow.metric import Interval
-
-FORGETTING = 0.1  # weight of the newest measurement, as in Band (MobiSys 2022)
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,3 @@ def _at_most(ordered: NDArray[np.float64], missed: float) -> float:
     most."""
     rank = math.ceil(round((len(ordered) + 1) * (1 - missed), 9))
     return float(ordered[rank - 1])
-
-
-class Slowdown:
-    """How much slower, or faster, a core is now than predicted: an exponentially weighted mean of
-    measured over predicted seconds. It starts at 1."""
-
-    def __init__(self, forgetting: float = FORGETTING):
-        if not 0 < forgetting <= 1:
-            raise UsageError(f"forgetting must be above 0 and at most 1, not {forgetting}")
-        self._forgetting = forgetting
-        self.factor = 1.0
-
-    def see(self, predicted: float, seconds: float) -> float:
-        """Take in one measurement; gives the new factor.
-
-        Raises:
-            UsageError: one of the two is not above 0, or not finite.
-        """
-        if not (0 < predicted < math.inf and 0 < seconds < math.inf):
-            raise UsageError(
-                f"predicted and measured seconds must be above 0 and finite, not {predicted} and "
-                f"{seconds}"
-            )
-        self.factor += self._forgetting * (seconds / predicted - self.factor)
-        return self.factor

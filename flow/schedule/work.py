@@ -82,10 +82,6 @@ class Table:
         """Above the platform's floor, of one inference."""
         return self.time_us * self.power_mw * 1e-6
 
-    @property
-    def predicted_mj(self) -> FloatArray:
-        return self.predicted_us * self.power_mw * 1e-6
-
     def allowed(self, model: int, min_accuracy: float) -> IntArray:
         """The actions that a request may choose from."""
         span = np.arange(self.start[model], self.start[model + 1])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flow.errors import UsageError
 from flow.schedule.latency import LatencyModel, Observation, fit, fit_each, leave_one_out, residual
 from flow.schedule.layer_work import CALL, LayerWork, Network
-from flow.schedule.margin import Slowdown, margin
+from flow.schedule.margin import margin
 
 CLOCKS = (200.0, 600.0, 1000.0, 1400.0)
 TRUE = LatencyModel(
@@ -147,21 +147,3 @@ def test_too_few_measurements_give_no_margin() -> None:
         margin([0.0] * 18, 0.9)
     with pytest.raises(UsageError, match="no number"):
         margin([math.nan] * 19, 0.9)
-
-
-@given(ratio=st.floats(0.1, 10), steps=st.integers(0, 60), forgetting=st.floats(0.01, 1))
-def test_a_steady_slowdown_is_learnt_geometrically(
-    ratio: float, steps: int, forgetting: float
-) -> None:
-    core = Slowdown(forgetting)
-    for _ in range(steps):
-        core.see(0.002, 0.002 * ratio)
-    assert core.factor == pytest.approx(ratio + (1 - ratio) * (1 - forgetting) ** steps, abs=1e-9)
-
-
-def test_a_slowdown_takes_no_nonsense() -> None:
-    for pair in ((0.0, 1.0), (1.0, math.inf), (1.0, math.nan)):
-        with pytest.raises(UsageError, match="above 0 and finite"):
-            Slowdown().see(*pair)
-    with pytest.raises(UsageError, match="forgetting"):
-        Slowdown(0.0)
