@@ -169,8 +169,7 @@ def _role(op: object, operands: int) -> tuple[Role, int]:
     if isinstance(op, Dense):
         return Role.DENSE, op.weight.shape[1]
     if isinstance(op, Conv):
-        depthwise = op.groups > 1 and op.weight.shape[1] == 1
-        return Role.DEPTHWISE if depthwise else Role.CONV, prod(op.weight.shape[1:])
+        return Role.DEPTHWISE if op.depthwise else Role.CONV, prod(op.weight.shape[1:])
     if isinstance(op, MaxPool | SumPool):
         return Role.MAX_POOL if isinstance(op, MaxPool) else Role.SUM_POOL, prod(op.window)
     if isinstance(op, Add | Mul):

@@ -96,6 +96,11 @@ class Conv(Op):
     groups: int = 1
     pad_value: int = 0
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether each output sees one channel of several, whose outputs may be more than one."""
+        return self.groups > 1 and self.weight.shape[1] == 1
+
     def ungrouped(self) -> IntArray:
         """The weight as that of one group, (out, in, kh, kw), zero between groups."""
         if self.groups == 1:

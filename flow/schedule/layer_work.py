@@ -49,7 +49,7 @@ def _kind(node: Node) -> str | None:
     if isinstance(op, Dense):
         return "dense"
     if isinstance(op, Conv):
-        return "depthwise" if op.groups > 1 and op.weight.shape[1] == 1 else "conv"
+        return "depthwise" if op.depthwise else "conv"
     if isinstance(op, MaxPool | SumPool):
         return "pool"
     if len(node.inputs) > 1:

@@ -130,7 +130,7 @@ def with_second_row(weight: IntArray, pads: Pads) -> tuple[IntArray, Pads]:
 
 def is_depthwise(op: Conv) -> bool:
     """One filter for each of several channels: hls4ml has no more of them than that."""
-    return op.groups == len(op.weight) > 1 and op.weight.shape[1] == 1
+    return op.depthwise and op.groups == len(op.weight)
 
 
 def undilated(weight: IntArray, dilation: tuple[int, int]) -> IntArray:

@@ -142,8 +142,7 @@ def _conv(state: State, node: Node, op: Conv | SumPool) -> Product:
             padding = "SAME"
         else:
             tensor = padded(state, f"{node.name}_pad", tensor, op.pads, op.pad_value + source.zero)
-    outs, taken = op.weight.shape[:2]
-    depthwise = op.groups > 1 and op.groups == channels and taken == 1
+    outs, depthwise = len(op.weight), op.depthwise
     weight = op.weight if depthwise else op.ungrouped()
     inside, *taps = weight.shape[1:]
     rows = weight.transpose(0, 2, 3, 1).reshape(outs, -1)  # (out, kh * kw * in)
