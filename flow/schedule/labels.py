@@ -28,7 +28,8 @@ class Asked(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """Actions by model: those of model m are `first[m]` up to `first[m + 1]`."""
+    """Actions by model, the quickest first: those of model m are `first[m]` up to
+    `first[m + 1]`."""
 
     first: Any
     time: Any
@@ -55,6 +56,68 @@ def decide(path: Path, begun: int, last: int, label: int) -> None:
         label = path.label[place]
 
 
+class Front(NamedTuple):
+    """By step of lateness the cheapest that a request leaves behind, of which label, by which
+    action; infinite where there is none."""
+
+    cost: Any
+    label: Any
+    action: Any
+
+
+@compiled
+def spread(
+    offered: Offered, front: Front, step: Any, cost: Any, count: int, span: range,
+    work: float, half: float, gap: int, allowed: int, floor: float,
+    miss: float, grid: int, up: bool, room: int,
+) -> tuple[int, float]:  # fmt: skip
+    """(the latest step that labels move to, the cheapest of those that are beyond `room`) where
+    they take the actions of `span`.
+
+    Later labels are cheaper. So of each action the latest first, those that miss before those that
+    do not; what follows one that is no cheaper than the earliest, or becomes it, costs more.
+    """
+    _, time, power, accuracy = offered
+    best, source, how = front
+    last, dropped = 0, np.inf
+    for k in span:
+        if accuracy[k] < floor:
+            continue
+        us = max(1, int(time[k] * work + half))
+        mj = us * power[k] * 1e-6
+        # lateness is of whole steps, so that what an action adds is rounded alike for all
+        shift = -((gap - us) // grid) if up else (us - gap) // grid
+        meets = (allowed - us) // grid
+        missing = True
+        for label in range(count - 1, -1, -1):
+            late = step[label] > meets
+            if late and not missing:
+                continue
+            spent = cost[label] + mj
+            if late:
+                spent += miss
+            if spent >= best[0]:
+                if not late:
+                    break
+                missing = False
+                continue
+            to = max(0, step[label] + shift)
+            if to >= room:
+                dropped = min(dropped, spent)
+            elif spent < best[to]:
+                best[to], source[to], how[to] = spent, label, k
+                last = max(last, to)
+    return last, dropped
+
+
+@compiled
+def grown(array: Any, size: int, fill: float) -> Any:
+    """The array with room for `size` numbers at the least, and twice as many as before."""
+    more = np.full(max(size, 2 * len(array)), fill, array.dtype)
+    more[: len(array)] = array
+    return more
+
+
 @compiled
 def cheapest(
     asked: Asked, offered: Offered, miss: float, grid: int, up: bool, half: float,
@@ -65,58 +128,43 @@ def cheapest(
     `up`: lateness is rounded up. `half` is added before times with work become whole. Labels that
     are later than `room` steps of the grid are dropped, which spoils a lower bound.
     """
-    late, cost = np.zeros(1024, np.int64), np.zeros(1024)
-    best = np.full(min(room, 4096), np.inf)
-    source, how = np.zeros(len(best), np.int32), np.zeros(len(best), np.int32)
+    # labels: steps of lateness, rising, and costs, falling
+    step, cost = np.zeros(1024, np.int64), np.zeros(1024)
+    front = Front(np.full(1024, np.inf), np.zeros(1024, np.int32), np.zeros(1024, np.int32))
     count, most, spoiled = 1, 1, False
     begun, free = 0, 0
     for i in range(len(asked.gap)):
-        model, floor, gap = asked.model[i], asked.floor[i], asked.gap[i]
+        model, gap = asked.model[i], asked.gap[i]
         work = asked.work[i if len(asked.work) > 1 else 0]
-        last, dropped = 0, np.inf
-        for k in range(offered.first[model], offered.first[model + 1]):
-            if offered.accuracy[k] < floor:
-                continue
-            us = max(1, int(offered.time[k] * work + half))
-            mj = us * offered.power[k] * 1e-6
-            for label in range(count):
-                spent = cost[label] + mj
-                if late[label] + us > asked.allowed[i]:
-                    spent += miss
-                if spent >= best[0]:
-                    continue
-                behind = late[label] + us - gap
-                step = 0
-                if behind > 0:
-                    step = (behind + grid - 1) // grid if up else behind // grid
-                if step >= room:
-                    dropped = min(dropped, spent)
-                    continue
-                while step >= len(best):
-                    best = np.concatenate((best, np.full(len(best), np.inf)))
-                    source = np.concatenate((source, np.zeros_like(source)))
-                    how = np.concatenate((how, np.zeros_like(how)))
-                if spent < best[step]:
-                    best[step], source[step], how[step] = spent, label, k
-                    last = max(last, step)
+        span = range(offered.first[model], offered.first[model + 1])
+        longest = int(offered.time[span.stop - 1] * work + half) - gap
+        size = min(room, step[count - 1] + max(0, longest) // grid + 2)
+        if size > len(front.cost):
+            front = Front(
+                grown(front.cost, size, np.inf),
+                grown(front.label, size, 0),
+                grown(front.action, size, 0),
+            )
+        last, dropped = spread(
+            offered, front, step, cost, count, span,
+            work, half, gap, asked.allowed[i], asked.floor[i], miss, grid, up, room,
+        )  # fmt: skip
         count, lowest = 0, np.inf
-        for step in range(last + 1):
-            if best[step] < lowest:
-                lowest = best[step]
-                if count == len(cost):
-                    late = np.concatenate((late, np.zeros_like(late)))
-                    cost = np.concatenate((cost, np.zeros_like(cost)))
-                late[count], cost[count] = step * grid, lowest
+        if last >= len(cost):
+            step, cost = grown(step, last + 1, 0), grown(cost, last + 1, 0.0)
+        for to in range(last + 1):
+            if front.cost[to] < lowest:
+                lowest = front.cost[to]
+                step[count], cost[count] = to, lowest
                 if len(path.chosen) > 0:
-                    if count == 0:
-                        path.at[i] = free
-                    path.label[free + count] = source[step]
-                    path.action[free + count] = how[step]
+                    path.label[free + count] = front.label[to]
+                    path.action[free + count] = front.action[to]
                 count += 1
-            best[step] = np.inf
+            front.cost[to] = np.inf
         spoiled |= dropped < lowest
         most = max(most, count)
         if len(path.chosen) > 0:
+            path.at[i] = free
             free += count
             full = free + room > len(path.label)
             if count == 1 or full:  # where room runs out, the earliest label is the schedule's
