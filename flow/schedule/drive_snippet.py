@@ -69,7 +69,7 @@ def drive(policy: Any, requests: list[list[Any]], runners: dict[str, Any]) -> li
     def now() -> int:
         return int((time.perf_counter() - start) * 1e6)
 
-    for place, (arrival, _, deadline, _) in enumerate(requests):
+    for arrival, _, deadline, _ in requests:
         if arrival > now():
             policy.rested()
             while (left := arrival * 1e-6 - (time.perf_counter() - start)) > 0:
@@ -77,10 +77,10 @@ def drive(policy: Any, requests: list[list[Any]], runners: dict[str, Any]) -> li
                     time.sleep(left - SPIN_S)
         at = now()
         while arrived < len(requests) and requests[arrived][0] <= at:
+            policy.arrived(*requests[arrived][1:])
             arrived += 1
-        queue = [(model, until, floor) for _, model, until, floor in requests[place:arrived]]
         before = time.perf_counter()
-        choice = policy.decide(at, queue)
+        choice = policy.decide(at)
         decided = time.perf_counter()
         policy.started(choice)
         runners[choice.variant]()

@@ -2,7 +2,8 @@
 
     from policy import Policy
     policy = Policy.load("policy.json")
-    choice = policy.decide(now_us, [("digits", deadline_us, 97.0), ...])  # all that has arrived
+    policy.arrived("digits", deadline_us, 97.0)  # each request, when it comes
+    choice = policy.decide(now_us)       # for the first that waits
     policy.started(choice)               # set the clock, run choice.variant on choice.cluster
     policy.finished(choice, took_us)     # corrects predictions by how slow the core is now
     policy.rested()                      # when nothing waits: back to the clock that idles best
@@ -15,12 +16,12 @@ that are quick enough is the cheapest. A copy of this file lies in every folder 
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from collections.abc import Sequence
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, NamedTuple
-
-Request = tuple[str, int, float]  # model, deadline in us, least accuracy in percent
 
 
 class Choice(NamedTuple):
@@ -35,96 +36,117 @@ class Choice(NamedTuple):
 
 
 class _Action(NamedTuple):
+    """`order` is its place among equals; `us` with the margin, `mj` without."""
+
     place: int
     order: int
-    cluster: int
-    point: int
-    us: int
-    mw: float
-    padded: float  # us with the margin
+    us: float
+    mj: float
 
 
 _NONE: list[_Action] = []
 
 
 class _Side:
-    """The actions of one cluster, the quickest first, and for each number of requests that wait the
-    cheapest of the first so many."""
+    """The actions of one cluster, the quickest first (`us`, with the margin), for each number of
+    requests that wait the cheapest of the first so many, and what the cheapest of all costs; `at`
+    has those of each point."""
 
-    def __init__(self, actions: Sequence[_Action], weights: Sequence[float]):
-        self.actions = sorted(actions, key=lambda action: (action.padded, action.order))
-        self.padded = [action.padded for action in self.actions]
-        self.best = [self._cheapest(weight) for weight in weights]
-        self.at: dict[int, list[_Action]] = {}
-        for action in actions:
-            self.at.setdefault(action.point, []).append(action)
-
-    def _cheapest(self, weight: float) -> list[_Action]:
-        found: list[_Action] = []
-        least = (float("inf"), 0)
-        for action in self.actions:
-            cost = (action.us * action.mw * 1e-6 + weight * action.padded, action.order)
-            if cost < least:
-                least = cost
-                found.append(action)
-            else:
-                found.append(found[-1])
-        return found
+    def __init__(self, cluster: int, at: dict[int, list[_Action]], weights: Sequence[float]):
+        self.cluster, self.at = cluster, at
+        found = sorted(sum(at.values(), _NONE), key=lambda action: (action.us, action.order))
+        self.us = [action.us for action in found]
+        self.quickest = found[0]
+        self.best = [_cheapest(found, weight) for weight in weights]
+        self.low = [
+            best[-1].mj + weight * best[-1].us
+            for best, weight in zip(self.best, weights, strict=True)
+        ]
 
 
-class _Plan:
-    """What a request of one model and accuracy may be served with."""
+def _cheapest(actions: Sequence[_Action], weight: float) -> list[_Action]:
+    """Of the first one, of the first two, and so on, where a us costs so many millijoules."""
+    found: list[_Action] = []
+    least = (inf, 0)
+    for action in actions:
+        cost = (action.mj + weight * action.us, action.order)
+        found.append(action if cost < least else found[-1])
+        least = min(least, cost)
+    return found
 
-    def __init__(self, actions: Sequence[_Action], clusters: int, weights: Sequence[float]):
-        self.quickest = min(action.us for action in actions)
-        parts = [[a for a in actions if a.cluster == cluster] for cluster in range(clusters)]
-        self.sides = [(c, _Side(part, weights)) for c, part in enumerate(parts) if part]
+
+class _Plan(NamedTuple):
+    """What a request of one model and accuracy may be served with; `quickest` without a margin."""
+
+    quickest: int
+    sides: list[_Side]
+
+
+class _Waiting(NamedTuple):
+    """A request that has arrived. `done` is what all up to it take if each takes as little as can
+    be, and `spare` its deadline less that."""
+
+    spare: int
+    done: int
+    plan: _Plan
 
 
 class Policy:
-    """Decides by one table; holds where the platform is, and how slow its cores are."""
+    """Decides by one table; holds what waits, where the platform is, and how slow its cores are."""
 
     def __init__(self, table: dict[str, Any]):
         rule = table["rule"]
         self._priced = rule["mode"] == "price"
-        self._looks, self._ahead = bool(rule["looks"]), int(rule["look_ahead"])
+        self._ahead = int(rule["look_ahead"]) if rule["looks"] else 1
         self._margin, self._follow = 1 + rule["margin"], float(rule["follow"])
         self._price, self._miss = rule["price_w"] * 1e-3, float(rule["miss_mj"])
         self._clusters = table["clusters"]
         self._transition = [int(cluster["transition_us"]) for cluster in self._clusters]
         self._parked = [int(cluster["parked"]) for cluster in self._clusters]
         self._migration = int(table["migration_us"])
-        self._variants, self._rows = table["variants"], table["actions"]
-        waiting = range(1, self._ahead + 1) if self._priced else range(1)
-        self._weights = [self._price * count for count in waiting]
+        self._rows = table["actions"]
+        counts = range(1, self._ahead + 1) if self._priced else [0] * self._ahead
+        self._weights = [self._price * count for count in counts]
         self._plans = {name: self._levels(own) for name, own in table["models"].items()}
+        self._choices = [self._choice(table["variants"], k) for k in range(len(self._rows))]
         self.cluster, self.points = 0, list(self._parked)
         self.slow = [1.0] * len(self._clusters)
+        self._waiting: deque[_Waiting] = deque()
+        self._spare: list[int] = []  # of the first of them that a decision looks at, rising
+        self._done = 0
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
         """The policy whose table is in that JSON file."""
         return cls(json.loads(Path(path).read_text()))
 
+    def _choice(self, variants: Sequence[str], place: int) -> Choice:
+        row = self._rows[place]
+        cluster = self._clusters[row["cluster"]]
+        mhz = cluster["mhz"][row["point"]]
+        return Choice(
+            variants[row["variant"]], cluster["name"], mhz, int(row["predicted_us"]), place
+        )
+
     def _levels(self, places: Sequence[int]) -> tuple[list[float], list[_Plan]]:
         """Accuracies that variants have, rising, and what may serve who asks for as much."""
-        actions, accuracy = [], []
+        levels = sorted({float(self._rows[place]["accuracy"]) for place in places})
+        return levels, [self._above(places, level) for level in levels]
+
+    def _above(self, places: Sequence[int], level: float) -> _Plan:
+        """What has that accuracy."""
+        at: dict[int, dict[int, list[_Action]]] = {}
+        quickest = []
         for order, place in enumerate(places):
             row = self._rows[place]
+            if row["accuracy"] < level:
+                continue
             us = int(row["predicted_us"])
-            where = int(row["cluster"]), int(row["point"])
-            actions.append(_Action(place, order, *where, us, row["mw"], us * self._margin))
-            accuracy.append(float(row["accuracy"]))
-        levels = sorted(set(accuracy))
-        plans = [
-            _Plan(
-                [a for a, rated in zip(actions, accuracy, strict=True) if rated >= level],
-                len(self._clusters),
-                self._weights,
-            )
-            for level in levels
-        ]
-        return levels, plans
+            quickest.append(us)
+            action = _Action(place, order, us * self._margin, us * row["mw"] * 1e-6)
+            at.setdefault(row["cluster"], {}).setdefault(row["point"], []).append(action)
+        sides = [_Side(cluster, at[cluster], self._weights) for cluster in sorted(at)]
+        return _Plan(min(quickest), sides)
 
     def _plan(self, model: str, floor: float) -> _Plan:
         levels, plans = self._plans[model]
@@ -135,87 +157,78 @@ class Policy:
             )
         return plans[level]
 
-    def decide(self, now: int, queue: Sequence[Request]) -> Choice:
-        """The action for the first of the requests that have arrived and are not done.
+    def arrived(self, model: str, deadline: int, floor: float = 0.0) -> None:
+        """A request of that model, least accuracy in percent, and deadline in us; they are served
+        in order.
 
         Raises:
             KeyError, ValueError: a model, or an accuracy, that no variant has.
         """
-        model, deadline, floor = queue[0]
         plan = self._plan(model, floor)
-        slack = [deadline - now]
-        if self._looks and len(queue) > 1:
-            total = 0
-            for other, until, least in queue[1 : self._ahead]:
-                total += self._plan(other, least).quickest
-                slack.append(until - now - total)
-            slack.sort()
-        found = self._cheapest(plan, slack)
-        row = self._rows[found.place]
-        cluster = self._clusters[found.cluster]
-        return Choice(
-            self._variants[row["variant"]],
-            cluster["name"],
-            cluster["mhz"][found.point],
-            found.us,
-            found.place,
-        )
+        self._done += plan.quickest
+        self._waiting.append(_Waiting(deadline - self._done, self._done, plan))
+        if len(self._spare) < self._ahead:
+            insort(self._spare, deadline - self._done)
 
-    def _cheapest(self, plan: _Plan, slack: list[int]) -> _Action:
-        """The best action; `slack` is by request, the least first. Written for speed: it is asked
-        before every inference."""
-        count, least = len(slack), slack[0]
-        priced, margin, miss = self._priced, self._margin, self._miss
-        price = self._price * count
-        best, best_cost, best_order = None, float("inf"), 0
-        for cluster, side in plan.sides:
+    def decide(self, now: int) -> Choice:
+        """The action for the first of the requests that have arrived and were not started. Raises
+        IndexError where there is none."""
+        _, done, plan = self._waiting[0]
+        found = self._cheapest(plan.sides, done - now)
+        return self._choices[found.place]
+
+    def _cheapest(self, sides: Sequence[_Side], since: int) -> _Action:
+        """The best action; `since` is added to the spare time of what waits. Written for speed: it
+        is asked before every inference."""
+        priced, miss, spare = self._priced, self._miss, self._spare
+        count, least = len(spare), spare[0] + since
+        price = self._price * count if priced else 0.0
+        best, best_cost, best_order = None, inf, 0
+        for side in sides:
+            cluster, cheapest, missed = side.cluster, side.best[count - 1], 0
             moving = 0 if cluster == self.cluster else self._migration
-            slow, held = self.slow[cluster], self.points[cluster]
-            switch = moving + self._transition[cluster]
-            cheapest = side.best[min(count, len(side.best)) - 1]
-            tries = side.at.get(held, _NONE)
-            for missed in range(count + 1 if priced else 1):
-                if best_cost < missed * miss:
-                    break  # nothing that misses as many can be cheaper
-                if missed < count:
-                    last = bisect_right(side.padded, (slack[missed] - switch) / slow)
-                else:
-                    last = len(cheapest)
-                if last:
-                    tries = [*tries, cheapest[last - 1]]
+            switch, slow = moving + self._transition[cluster], self.slow[cluster]
+            low = (side.low[count - 1] * slow + price * switch) * (1 - 1e-9)
+            if priced and (us := side.us[0] * slow + switch) > least:
+                missed = bisect_left(spare, ceil(us) - since)  # whatever else is done
+            last, levels = 0, count + 1 if priced else 1
+            tries, stall = side.at.get(self.points[cluster], _NONE), moving
+            while True:
                 for action in tries:
-                    _, order, _, point, took, mw, _ = action
-                    us = took * slow
-                    cost = us * mw * 1e-6
-                    us = us * margin + (moving if point == held else switch)
-                    if priced:
-                        cost += price * us
-                        if us > least:
-                            cost += miss * bisect_left(slack, us)
-                    elif us > least:
-                        continue
+                    _, order, us, mj = action
+                    us = us * slow + stall
+                    cost = mj * slow + price * us
+                    if us > least:
+                        cost += miss * bisect_left(spare, ceil(us) - since) if priced else inf
                     if cost < best_cost or (cost == best_cost and order < best_order):
                         best, best_cost, best_order = action, cost, order
-                tries = _NONE
-        return best or self._quickest(plan)
+                # The cheapest of all was among them, or nothing that misses as many can be cheaper.
+                if last == len(cheapest) or missed == levels or best_cost < missed * miss + low:
+                    break
+                last = len(cheapest)
+                if missed < count:
+                    last = bisect_right(side.us, (spare[missed] + since - switch) / slow)
+                tries, stall, missed = cheapest[last - 1 : last], switch, missed + 1
+        return best or self._quickest(sides)
 
-    def _quickest(self, plan: _Plan) -> _Action:
+    def _quickest(self, sides: Sequence[_Side]) -> _Action:
         """Where nothing is quick enough."""
-        found, found_us = None, float("inf")
-        for cluster, side in plan.sides:
-            moving = 0 if cluster == self.cluster else self._migration
-            held = self.points[cluster]
-            for action in (*side.at.get(held, _NONE), side.actions[0]):
-                us = action.us * self.slow[cluster] * self._margin + moving
-                if action.point != held:
-                    us += self._transition[cluster]
-                if us < found_us or (us == found_us and found and action.order < found.order):
-                    found, found_us = action, us
-        assert found is not None  # a plan has an action
-        return found
+        found = []
+        for side in sides:
+            moving = 0 if side.cluster == self.cluster else self._migration
+            switch, slow = moving + self._transition[side.cluster], self.slow[side.cluster]
+            held = side.at.get(self.points[side.cluster], _NONE)
+            found += [(action.us * slow + moving, action.order, action) for action in held]
+            found.append((side.quickest.us * slow + switch, side.quickest.order, side.quickest))
+        return min(found)[-1]
 
     def started(self, choice: Choice) -> None:
-        """The platform goes where the choice wants it; a cluster that is left goes to rest."""
+        """The first of those that wait is served. The platform goes where the choice wants it; a
+        cluster that is left goes to rest."""
+        spare = self._waiting.popleft().spare
+        del self._spare[bisect_left(self._spare, spare)]
+        if len(self._waiting) >= self._ahead:
+            insort(self._spare, self._waiting[self._ahead - 1].spare)
         row = self._rows[choice.place]
         there = int(row["cluster"])
         if there != self.cluster:

@@ -1,9 +1,11 @@
 """What the scheduler's engine takes, and how its policies compare; on the Odroid-XU3.
 
-Five tables in reports/baseline:
+Six tables in reports/baseline:
 
 * schedule_speed.csv: seconds of one processor for ten policies over 10^6 requests, and for the
   oracle's two bounds at a grid of 0.5 ms with their gap, both after compiling.
+* schedule_decisions.csv: microseconds of the exported class, for one decision and with what it is
+  told around it (a request arrived, one started, one finished), by how many wait.
 * schedule_memory.csv: the most memory that 10^7 requests take, drawn and served.
 * schedule_claims.csv: J of `price` less J of each other policy, in percent of the other's, over 20
   seeds with 95 % t-intervals of the paired differences. The price is tuned on a seed of its own.
@@ -35,6 +37,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from flow.schedule.engine import simulate
+from flow.schedule.export import policy_table
 from flow.schedule.generators import Bursty, Demand, Generator, Interactive, Poisson, generate
 from flow.schedule.oracle import bounds
 from flow.schedule.outcome import Outcome
@@ -44,6 +47,7 @@ from flow.schedule.policies import POLICIES, find_policy
 from flow.schedule.policies.base import Governor, Policy
 from flow.schedule.policies.predictive import Price, Tight
 from flow.schedule.policies.tuning import tune_price
+from flow.schedule.policy_snippet import Policy as Exported
 from flow.schedule.trace import Trace
 from flow.schedule.work import FloatArray, Table, Variant, make_table
 
@@ -271,6 +275,33 @@ def speed() -> Iterator[list[str]]:
         yield [label, str(count), f"{taken:.2f}", f"{100 * found.gap:.2f}"]
 
 
+DECISION = ("policy", "waiting", "what", "median_us", "p99_us")
+
+
+def decisions() -> Iterator[list[str]]:
+    platform = next(platforms())[2]
+    trace, _ = drawn("poisson", 0, 100)
+    table = table_for(platform, trace)
+    for name in ("price", "predictive"):
+        for waiting in (1, 5, 32, 100):
+            policy = Exported(policy_table(find_policy(name), table, platform))
+            for each in range(waiting):
+                policy.arrived("small", 60_000 + 3_000 * each)
+            alone, whole = [], []
+            for now in range(0, 5_000_000, 1_000):
+                begin = time.perf_counter()
+                choice = policy.decide(now)
+                decided = time.perf_counter()
+                policy.started(choice)
+                policy.arrived("small", now + 60_000 + 3_000 * waiting)
+                policy.finished(choice, 1.01 * choice.predicted_us)
+                whole.append(time.perf_counter() - begin)
+                alone.append(decided - begin)
+            for what, seconds in (("decide", alone), ("all four calls", whole)):
+                figures = (f"{1e6 * us:.2f}" for us in np.percentile(seconds, [50, 99]))
+                yield [name, str(waiting), what, *figures]
+
+
 def memory() -> Iterator[list[str]]:
     """In a process of its own."""
     argv = [sys.executable, "-W", "ignore", "-m", "tests.bench.schedule", "ten-million"]
@@ -293,6 +324,7 @@ def ten_million() -> int:
 
 TABLES: dict[str, tuple[Sequence[str], Callable[[], Iterator[list[str]]]]] = {
     "speed": (SPEED, speed),
+    "decisions": (DECISION, decisions),
     "memory": (MEMORY, memory),
     "claims": (CLAIMS, claims),
     "frames": (FRAME, frames),

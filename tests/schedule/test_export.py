@@ -43,9 +43,10 @@ def xu3(migration_us: int = 300) -> Platform:
 
 def replayed(
     policy: Chooser, trace: Trace, table: Table, platform: Platform, work: FloatArray
-) -> list[int]:
-    """The actions that the exported class chooses, with the times that the engine would give them:
-    stalls for points and clusters before an inference, and for going to rest after one."""
+) -> tuple[list[int], int]:
+    """(the actions that the exported class chooses, the most requests that waited), with the times
+    that the engine would give them: stalls for points and clusters before an inference, and for
+    going to rest after one."""
     chooser = Policy(policy_table(policy, table, platform))
     _, order = worth_choosing(table, policy.beliefs(table, platform))
     requests = list(
@@ -56,7 +57,7 @@ def replayed(
             strict=True,
         )
     )
-    now, arrived, chosen = 0, 0, []
+    now, arrived, chosen, most = 0, 0, [], 0
     for place, arrival in enumerate(trace.arrival_us.tolist()):
         if arrival > now:
             cluster = chooser.cluster
@@ -65,8 +66,10 @@ def replayed(
             chooser.rested()
             now = max(now, arrival)
         while arrived < len(trace) and trace.arrival_us[arrived] <= now:
+            chooser.arrived(*requests[arrived])
             arrived += 1
-        choice = chooser.decide(now, requests[place:arrived])
+        most = max(most, arrived - place)
+        choice = chooser.decide(now)
         k = int(order[choice.place])
         action = table.actions[k]
         if action.cluster != chooser.cluster:
@@ -82,7 +85,7 @@ def replayed(
         chooser.finished(choice, took)
         now += took
         chosen.append(k)
-    return chosen
+    return chosen, most
 
 
 @pytest.mark.parametrize("name", ["price", "predictive", "event_based"])
@@ -93,14 +96,16 @@ def test_the_exported_class_decides_as_the_engine(name: str, jitter: float) -> N
     policy = find_policy(name, {"price_w": "0.4"} if name == "price" else {})
     assert isinstance(policy, Chooser)
     every: set[int] = set()
+    most = 0
     for seed, generator in enumerate((Bursty(gap_ms=20.0), Interactive(frame_ms=50.0))):
         trace = generate(generator, DEMANDS, 1500, seed)
         work = np.exp(np.random.default_rng(seed).normal(0, jitter, len(trace)))
         outcome = simulate(policy, trace, table, platform, work)
-        found = replayed(policy, trace, table, platform, work)
+        found, waited = replayed(policy, trace, table, platform, work)
         assert found == outcome.action.tolist()
         every.update(found)
-    assert len(every) > 6  # it does choose
+        most = max(most, waited)
+    assert len(every) > 6 and most > 40  # it does choose, and more waits than it looks at
 
 
 def test_another_rule_decides_otherwise() -> None:
@@ -111,25 +116,30 @@ def test_another_rule_decides_otherwise() -> None:
     policy, other = find_policy("price"), find_policy("price", {"price_w": "0.1"})
     assert isinstance(other, Chooser)
     outcome = simulate(policy, trace, table, platform)
-    assert replayed(other, trace, table, platform, np.ones(500)) != outcome.action.tolist()
+    assert replayed(other, trace, table, platform, np.ones(500))[0] != outcome.action.tolist()
 
 
-def test_a_decision_takes_below_ten_microseconds() -> None:
-    """The best of many batches, as the machine does other things meanwhile; with one, and with five
-    requests waiting."""
+@pytest.mark.parametrize("name", ["price", "predictive"])
+@pytest.mark.parametrize("waiting", [1, 5, 32, 100])
+def test_a_decision_takes_below_ten_microseconds(name: str, waiting: int) -> None:
+    """The median, of the best of some batches, as the machine does other things meanwhile; so for
+    one that waits, and for more than a decision looks at, of which some cannot be in time."""
     platform = xu3()
     table = make_table(platform, VARIANTS, ("digits", "words"))
-    for name in ("price", "predictive"):
+    medians = []
+    for _ in range(10):
         policy = Policy(policy_table(find_policy(name), table, platform))
-        for waiting in (1, 5):
-            queue = [("digits", 60_000 + 20_000 * k, 96.0) for k in range(waiting)]
-            batches = []
-            for _ in range(50):
-                start = time.perf_counter()
-                for now in range(200):
-                    policy.decide(now, queue)
-                batches.append((time.perf_counter() - start) / 200)
-            assert min(batches) < 10e-6, (name, waiting, min(batches))
+        for k in range(waiting):
+            policy.arrived("digits", 60_000 + 3_000 * k, 96.0)
+        taken = []
+        for now in range(0, 200_000, 1000):
+            start = time.perf_counter()
+            choice = policy.decide(now)
+            taken.append(time.perf_counter() - start)
+            policy.started(choice)
+            policy.arrived("digits", now + 60_000 + 3_000 * waiting, 96.0)
+        medians.append(float(np.median(taken)))
+    assert min(medians) < 10e-6
 
 
 def test_the_class_needs_nothing_but_python(tmp_path: Path) -> None:
@@ -139,7 +149,9 @@ def test_the_class_needs_nothing_but_python(tmp_path: Path) -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
         "from policy import Policy\n"
-        "choice = Policy.load('policy.json').decide(0, [('digits', 60000, 98.5)])\n"
+        "policy = Policy.load('policy.json')\n"
+        "policy.arrived('digits', 60000, 98.5)\n"
+        "choice = policy.decide(0)\n"
         "print(choice.variant, choice.cluster, choice.mhz)\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - set(sys.stdlib_module_names)))\n"
@@ -234,4 +246,4 @@ def test_an_accuracy_that_no_variant_has_is_told() -> None:
     with pytest.raises(
         ValueError, match=r"no variant of digits has an accuracy of 99.5; the best 99"
     ):
-        policy.decide(0, [("digits", 1000, 99.5)])
+        policy.arrived("digits", 1000, 99.5)
