@@ -63,6 +63,11 @@ def simulate(
     )
     finish, action = np.empty(count, np.int64), np.empty(count, np.int32)
     if isinstance(policy, Governor):
+        if table.batches:
+            raise UsageError(
+                f"policy {policy.name}: what takes less behind its like cannot be governed; choose "
+                f"a policy that keeps an action for a request"
+            )
         believed = table.predicted_us
         kernels.govern(
             requests, _costs(table, believed), machine, _governor(policy, table, platform), tally,
@@ -207,7 +212,9 @@ def worth_choosing(table: Table, believed: IntArray) -> tuple[IntArray, IntArray
     quickest first, as they are believed to be. Actions of several clusters all stay, because what
     moving there costs depends on where one is."""
     first, order = [0], []
+    after = following(table, believed)
     energy = believed * table.power_mw
+    more = after * table.power_mw
     several = len({action.cluster for action in table.actions}) > 1
     for model in range(len(table.models)):
         span = range(int(table.start[model]), int(table.start[model + 1]))
@@ -219,12 +226,21 @@ def worth_choosing(table: Table, believed: IntArray) -> tuple[IntArray, IntArray
                 if not several or table.actions[j].cluster == table.actions[k].cluster
             ]  # fmt: skip
             if not any(
-                energy[j] <= energy[k] and table.accuracy[j] >= table.accuracy[k] for j in same
+                energy[j] <= energy[k]
+                and table.accuracy[j] >= table.accuracy[k]
+                and after[j] <= after[k]
+                and more[j] <= more[k]
+                for j in same
             ):
                 kept.append(k)
         order += kept
         first.append(len(order))
     return np.array(first, np.int64), np.array(order, np.int64)
+
+
+def following(table: Table, believed: IntArray) -> IntArray:
+    """By action what it is believed to take behind itself, in us."""
+    return np.maximum(1, believed * table.predicted_next_us // table.predicted_us)
 
 
 def _costs(table: Table, believed: IntArray) -> Any:
@@ -233,6 +249,7 @@ def _costs(table: Table, believed: IntArray) -> Any:
     first, order = worth_choosing(table, believed)
     actions = np.zeros(len(table.actions), ACTION)
     actions["time"], actions["believed"] = table.time_us, believed
+    actions["next"], actions["believed_next"] = table.next_us, following(table, believed)
     actions["power"], actions["accuracy"] = table.power_mw, table.accuracy
     actions["cluster"] = [action.cluster for action in table.actions]
     actions["point"] = [action.point for action in table.actions]

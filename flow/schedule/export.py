@@ -8,7 +8,7 @@ from typing import Any
 from flow.artifact import write_json
 from flow.errors import UsageError
 from flow.schedule import policy_snippet
-from flow.schedule.engine import worth_choosing
+from flow.schedule.engine import following, worth_choosing
 from flow.schedule.platform import Platform
 from flow.schedule.policies import POLICIES
 from flow.schedule.policies.base import Chooser, Mode, Policy
@@ -44,6 +44,7 @@ def policy_table(policy: Policy, table: Table, platform: Platform) -> dict[str, 
 
     rule, believed = policy.rule(), policy.beliefs(table, platform)
     first, order = worth_choosing(table, believed)
+    after = following(table, believed)
     places = {int(k): place for place, k in enumerate(order)}
     return {
         "schema": SCHEMA,
@@ -73,17 +74,18 @@ def policy_table(policy: Policy, table: Table, platform: Platform) -> dict[str, 
             name: [places[int(k)] for k in order[first[m] : first[m + 1]]]
             for m, name in enumerate(table.models)
         },
-        "actions": [_action(table, int(k), int(believed[k])) for k in order],
+        "actions": [_action(table, int(k), int(believed[k]), int(after[k])) for k in order],
     }
 
 
-def _action(table: Table, place: int, us: int) -> dict[str, Any]:
+def _action(table: Table, place: int, us: int, after: int) -> dict[str, Any]:
     action = table.actions[place]
     return {
         "variant": action.variant,
         "cluster": action.cluster,
         "point": action.point,
         "predicted_us": us,
+        "next_us": after,
         "mw": float(table.power_mw[place]),
         "accuracy": float(table.accuracy[place]),
     }

@@ -35,8 +35,11 @@ class Requests(NamedTuple):
 
 ACTION = np.dtype(
     {
-        "names": ["time", "believed", "power", "accuracy", "cluster", "point"],
-        "formats": ["i8", "i8", "f8", "f8", "i8", "i8"],
+        "names": [
+            *("time", "believed", "next", "believed_next"),
+            *("power", "accuracy", "cluster", "point"),
+        ],
+        "formats": ["i8", "i8", "i8", "i8", "f8", "f8", "i8", "i8"],
     }
 )
 CLUSTER = np.dtype([(name, "i8") for name in ("points", "parked", "transition", "states")])
@@ -52,8 +55,9 @@ SEGMENT = np.dtype(
 
 
 class Costs(NamedTuple):
-    """`actions` are ACTIONs; `order[first[m] : first[m + 1]]` those of model m that are worth
-    choosing from, the quickest first."""
+    """`actions` are ACTIONs, whose `next` is what they take behind themselves;
+    `order[first[m] : first[m + 1]]` those of model m that are worth choosing from, the quickest
+    first."""
 
     actions: Any
     first: Any
@@ -230,10 +234,11 @@ def wait_until(requests: Requests, costs: Costs, machine: Machine, i: int, now: 
 @compiled
 def pick(
     requests: Requests, costs: Costs, machine: Machine, rule: Choice,
-    i: int, now: int, cluster: int, hold: Any, slow: Any, slack: Any,
+    i: int, now: int, cluster: int, hold: Any, slow: Any, slack: Any, behind: int,
 ) -> int:  # fmt: skip
-    """The action for request i at `now`. Fills `slack` with how long it may take for it and for
-    what is queued to be done in time, if the queue is served as quickly as can be thereafter."""
+    """The action for request i at `now`, behind an action that has just ended, or -1. Fills
+    `slack` with how long it may take for it and for what is queued to be done in time, if the queue
+    is served as quickly as can be thereafter."""
     slack[0] = requests.deadline[i] - now
     queued, total = 1, 0
     own = quickest(costs, requests.model[i], requests.floor[i])
@@ -259,7 +264,10 @@ def pick(
         if costs.actions[action].accuracy < requests.floor[i]:
             continue
         there = costs.actions[action].cluster
-        us = costs.actions[action].believed * slow[there]
+        us = costs.actions[action].believed
+        if action == behind:
+            us = costs.actions[action].believed_next
+        us *= slow[there]
         mj = us * costs.actions[action].power * MJ
         us *= 1 + rule.margin
         if there != cluster:
@@ -286,7 +294,7 @@ def choose(
     given: Any, finish: Any, action: Any,
 ) -> int:  # fmt: skip
     """Serve every request by an action from its beginning to its end."""
-    now, cluster, before = 0, 0, 0
+    now, cluster, before, behind = 0, 0, 0, -1
     hold, slow = machine.clusters.parked.copy(), np.ones(len(machine.clusters))
     slack = np.empty(LOOK_AHEAD)
     if not rule.parks:
@@ -301,6 +309,7 @@ def choose(
         if rule.waits and ready >= now:  # else there was no time to sleep
             ready = wait_until(requests, costs, machine, i, now)
         if ready > now:
+            behind = -1
             if rule.parks:
                 now = park(machine, tally, now, cluster, hold, i)
             if ready > now:
@@ -308,14 +317,19 @@ def choose(
         if rule.mode == GIVEN:
             chosen = given[i]
         else:
-            chosen = pick(requests, costs, machine, rule, i, now, cluster, hold, slow, slack)
+            chosen = pick(
+                requests, costs, machine, rule, i, now, cluster, hold, slow, slack, behind
+            )
         now = move(machine, costs, tally, now, cluster, hold, chosen, i)
         cluster, point = costs.actions[chosen].cluster, costs.actions[chosen].point
-        us = lasts(costs.actions[chosen].time, requests.work[i if len(requests.work) > 1 else 0])
+        time, believed = costs.actions[chosen].time, costs.actions[chosen].believed
+        if chosen == behind:
+            time, believed = costs.actions[chosen].next, costs.actions[chosen].believed_next
+        us = lasts(time, requests.work[i if len(requests.work) > 1 else 0])
         spend(tally, BUSY, now, now + us, costs.actions[chosen].power, cluster, point, i)
         now += us
-        slow[cluster] += rule.follow * (us / costs.actions[chosen].believed - slow[cluster])
-        finish[i], action[i] = now, chosen
+        slow[cluster] += rule.follow * (us / believed - slow[cluster])
+        finish[i], action[i], behind = now, chosen, chosen
     return now
 
 

@@ -79,7 +79,9 @@ def bounds(
     check(trace, table)
     factor = checked_work(trace, table, work)
     plain = [_worth(table, model) for model in range(len(table.models))]
-    offers = [_mixed(table, model) for model in range(len(table.models))] if mixing else plain
+    least = replace(table, time_us=table.next_us)  # as if each followed on its like
+    offer = _mixed if mixing else _worth
+    offers = [offer(least, model) for model in range(len(table.models))]
     lower, capped, labels = _run(trace, offers, factor, miss_mj, grid_us, not mixing, room, None)
     if capped:
         raise Capped(
@@ -91,8 +93,11 @@ def bounds(
     numbers = np.concatenate([offer.action for offer in plain]).astype(np.int32)
     actions = numbers[chosen]
     reasons = ["points may change within a request"] if mixing else []
+    if table.batches:
+        reasons.append("every request follows on its like")
     if platform.has_extras:
         reasons.append("switching, waking and idling cost nothing")
+    if platform.has_extras or table.batches:
         # a schedule that left no time for stalls would miss what it was made to meet
         stalled = [replace(offer, time=offer.time + _stall(platform)) for offer in plain]
         _run(trace, stalled, factor, miss_mj, grid_us, True, room, chosen)

@@ -93,7 +93,7 @@ class IdleState:
 class Cluster:
     """Cores that share a clock. Another point takes `transition_us`, in which nothing is computed.
     `points` are in order of MHz, `idle_states` from the shallowest. `coefficient` is the device
-    tree's, in uW/MHz/V^2 for one core."""
+    tree's, in uW/MHz/V^2 for one core. `device` is what an FPGA's maker calls it, "" if unknown."""
 
     name: str
     kind: Kind
@@ -103,6 +103,7 @@ class Cluster:
     idle_states: tuple[IdleState, ...]
     coefficient: float | None = None
     coefficient_source: Provenance | None = None
+    device: str = ""
 
     @property
     def floor_mw(self) -> float:

@@ -173,7 +173,7 @@ class _Reader:
     def cluster(self, row: dict[str, Any]) -> Cluster:
         name = self.text("clusters.name", row.get("name"))
         needed = ("name", "kind", "cores", "points", "idle_states")
-        self.keys(name, row, needed, ("transition_us", "source", "coefficient"))
+        self.keys(name, row, needed, ("transition_us", "source", "coefficient", "device"))
         try:
             kind = Kind(row["kind"])
         except ValueError:
@@ -203,7 +203,8 @@ class _Reader:
             told = self.figure(f"{name}.coefficient", told, MAX_MW)
             origin = self.told[f"{name}.coefficient"]
         count = row["cores"]
-        return Cluster(name, kind, count, round(transition), points, ladder, told, origin)
+        device = self.text(f"{name}.device", row["device"]) if "device" in row else ""
+        return Cluster(name, kind, count, round(transition), points, ladder, told, origin, device)
 
     def point(
         self, path: str, row: dict[str, Any], kind: Kind, source: Any, alone: bool

@@ -76,10 +76,12 @@ def _cheapest(actions: Sequence[_Action], weight: float) -> list[_Action]:
 
 
 class _Plan(NamedTuple):
-    """What a request of one model and accuracy may be served with; `quickest` without a margin."""
+    """What a request of one model and accuracy may be served with; `quickest` without a margin.
+    `behind` has, by place, what takes less directly behind its like."""
 
     quickest: int
     sides: list[_Side]
+    behind: dict[int, _Action]
 
 
 class _Waiting(NamedTuple):
@@ -108,25 +110,27 @@ class Policy:
         counts = range(1, self._ahead + 1) if self._priced else [0] * self._ahead
         self._weights = [self._price * count for count in counts]
         self._plans = {name: self._levels(own) for name, own in table["models"].items()}
-        self._choices = [self._choice(table["variants"], k) for k in range(len(self._rows))]
+        self._choices, self._next = (
+            [self._choice(table["variants"], k, us) for k in range(len(self._rows))]
+            for us in ("predicted_us", "next_us")
+        )
         self.cluster, self.points = 0, list(self._parked)
         self.slow = [1.0] * len(self._clusters)
         self._waiting: deque[_Waiting] = deque()
         self._spare: list[int] = []  # of the first of them that a decision looks at, rising
         self._done = 0
+        self._last = -1  # the place of what ran last, if nothing has rested since
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
         """The policy whose table is in that JSON file."""
         return cls(json.loads(Path(path).read_text()))
 
-    def _choice(self, variants: Sequence[str], place: int) -> Choice:
+    def _choice(self, variants: Sequence[str], place: int, us: str) -> Choice:
         row = self._rows[place]
         cluster = self._clusters[row["cluster"]]
         mhz = cluster["mhz"][row["point"]]
-        return Choice(
-            variants[row["variant"]], cluster["name"], mhz, int(row["predicted_us"]), place
-        )
+        return Choice(variants[row["variant"]], cluster["name"], mhz, int(row[us]), place)
 
     def _levels(self, places: Sequence[int]) -> tuple[list[float], list[_Plan]]:
         """Accuracies that variants have, rising, and what may serve who asks for as much."""
@@ -136,7 +140,7 @@ class Policy:
     def _above(self, places: Sequence[int], level: float) -> _Plan:
         """What has that accuracy."""
         at: dict[int, dict[int, list[_Action]]] = {}
-        quickest = []
+        quickest, behind = [], {}
         for order, place in enumerate(places):
             row = self._rows[place]
             if row["accuracy"] < level:
@@ -145,8 +149,11 @@ class Policy:
             quickest.append(us)
             action = _Action(place, order, us * self._margin, us * row["mw"] * 1e-6)
             at.setdefault(row["cluster"], {}).setdefault(row["point"], []).append(action)
+            if (after := int(row["next_us"])) < us:
+                mj = after * row["mw"] * 1e-6
+                behind[place] = _Action(place, order, after * self._margin, mj)
         sides = [_Side(cluster, at[cluster], self._weights) for cluster in sorted(at)]
-        return _Plan(min(quickest), sides)
+        return _Plan(min(quickest), sides, behind)
 
     def _plan(self, model: str, floor: float) -> _Plan:
         levels, plans = self._plans[model]
@@ -174,12 +181,15 @@ class Policy:
         """The action for the first of the requests that have arrived and were not started. Raises
         IndexError where there is none."""
         _, done, plan = self._waiting[0]
-        found = self._cheapest(plan.sides, done - now)
-        return self._choices[found.place]
+        behind = plan.behind.get(self._last)
+        found = self._cheapest(plan.sides, done - now, behind)
+        return (self._next if found is behind else self._choices)[found.place]
 
-    def _cheapest(self, sides: Sequence[_Side], since: int) -> _Action:
-        """The best action; `since` is added to the spare time of what waits. Written for speed: it
-        is asked before every inference."""
+    def _cheapest(
+        self, sides: Sequence[_Side], since: int, behind: _Action | None = None
+    ) -> _Action:
+        """The best action; `since` is added to the spare time of what waits, `behind` one that may
+        follow on its like. Written for speed: it is asked before every inference."""
         priced, miss, spare = self._priced, self._miss, self._spare
         count, least = len(spare), spare[0] + since
         price = self._price * count if priced else 0.0
@@ -193,6 +203,8 @@ class Policy:
                 missed = bisect_left(spare, ceil(us) - since)  # whatever else is done
             last, levels = 0, count + 1 if priced else 1
             tries, stall = side.at.get(self.points[cluster], _NONE), moving
+            if behind and cluster == self.cluster:
+                tries = [*tries, behind]
             while True:
                 for action in tries:
                     _, order, us, mj = action
@@ -209,11 +221,13 @@ class Policy:
                 if missed < count:
                     last = bisect_right(side.us, (spare[missed] + since - switch) / slow)
                 tries, stall, missed = cheapest[last - 1 : last], switch, missed + 1
-        return best or self._quickest(sides)
+        return best or self._quickest(sides, behind)
 
-    def _quickest(self, sides: Sequence[_Side]) -> _Action:
+    def _quickest(self, sides: Sequence[_Side], behind: _Action | None) -> _Action:
         """Where nothing is quick enough."""
         found = []
+        if behind:
+            found.append((behind.us * self.slow[self.cluster], behind.order, behind))
         for side in sides:
             moving = 0 if side.cluster == self.cluster else self._migration
             switch, slow = moving + self._transition[side.cluster], self.slow[side.cluster]
@@ -229,6 +243,7 @@ class Policy:
         del self._spare[bisect_left(self._spare, spare)]
         if len(self._waiting) >= self._ahead:
             insort(self._spare, self._waiting[self._ahead - 1].spare)
+        self._last = choice.place
         row = self._rows[choice.place]
         there = int(row["cluster"])
         if there != self.cluster:
@@ -242,4 +257,5 @@ class Policy:
 
     def rested(self) -> None:
         """Nothing waits: the cluster goes to the clock that idles best."""
+        self._last = -1
         self.points[self.cluster] = self._parked[self.cluster]

@@ -12,6 +12,7 @@ from flow.schedule.engine import (
     check,
     checked_work,
     fixed_actions,
+    following,
     shares,
     worth_choosing,
 )
@@ -181,6 +182,8 @@ class _Seen:
 
     def __init__(self, run: _Run, believed: list[int]):
         self.run, self.believed = run, believed
+        self.behind = -1  # the action that has just ended, without a pause since
+        self.after = following(run.table, np.array(believed, np.int64)).tolist()
         self.slow = [1.0] * len(run.platform.clusters)
         self.first, self.order = worth_choosing(run.table, np.array(believed, np.int64))
 
@@ -202,7 +205,11 @@ class _Seen:
             stall += run.platform.migration_us
         if action.point != run.hold[action.cluster]:
             stall += run.platform.clusters[action.cluster].transition_us
-        return self.believed[number] * self.slow[action.cluster], stall
+        return self.expected(number) * self.slow[action.cluster], stall
+
+    def expected(self, number: int) -> int:
+        """us of an action, before any slow-down."""
+        return int((self.after if number == self.behind else self.believed)[number])
 
 
 def _choose(run: _Run, rule: Rule, given: list[int], believed: list[int], parks: bool) -> None:
@@ -213,16 +220,19 @@ def _choose(run: _Run, rule: Rule, given: list[int], believed: list[int], parks:
         if rule.waits and ready >= run.now:
             ready = _latest(run, seen, request)
         if ready > run.now:
+            seen.behind = -1
             if parks:
                 run.park(request)
             if ready > run.now:
                 run.rest(ready, request)
         number = given[request] if rule.mode is Mode.GIVEN else _pick(run, seen, rule, request)
         run.move(number, request)
-        length = max(1, int(run.table.time_us[number] * run.work[request] + 0.5))
+        times = run.table.next_us if number == seen.behind else run.table.time_us
+        length = max(1, int(times[number] * run.work[request] + 0.5))
         run.spend(Part.BUSY, run.now + length, run.table.power_mw[number], request)
         cluster = run.table.actions[number].cluster
-        seen.slow[cluster] += rule.follow * (length / believed[number] - seen.slow[cluster])
+        seen.slow[cluster] += rule.follow * (length / seen.expected(number) - seen.slow[cluster])
+        seen.behind = number
         run.finish.append(run.now)
         run.actions.append(number)
 

@@ -24,10 +24,14 @@ IntArray = NDArray[np.int64]
 @dataclass(frozen=True)
 class Run:
     """What an inference takes on one cluster, by point: microseconds, and millijoules above what
-    the cluster draws idle at the point; None where the point's power of the load is what counts."""
+    the cluster draws idle at the point; None where the point's power of the load is what counts.
+    `next_us` is what one takes that follows without a pause on another one of the same variant and
+    point, at the same power, so that a batch of n takes time_us + (n - 1) * next_us; None where
+    that gains nothing."""
 
     time_us: tuple[float, ...]
     energy_mj: tuple[float, ...] | None = None
+    next_us: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,17 @@ class Action(NamedTuple):
     point: int
 
 
+_Row = tuple[Action, int, int, int, int, float]  # times, predicted, each also next; power
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Every action and what it costs. Actions of one model stand together, in order of `models`;
     those of model m are actions[start[m] : start[m + 1]]. All arrays are by action:
 
-    `time_us` what it takes, `predicted_us` what policies believe that it takes; `power_mw` what it
-    draws above the platform's floor while it runs; `accuracy` of its variant.
+    `time_us` what it takes, `predicted_us` what policies believe that it takes, and `next_us` and
+    `predicted_next_us` the same where it follows without a pause on a request of the same action;
+    `power_mw` what it draws above the platform's floor while it runs; `accuracy` of its variant.
     """
 
     models: tuple[str, ...]
@@ -74,6 +82,8 @@ class Table:
     start: IntArray
     time_us: IntArray
     predicted_us: IntArray
+    next_us: IntArray
+    predicted_next_us: IntArray
     power_mw: FloatArray
     accuracy: FloatArray
 
@@ -81,6 +91,11 @@ class Table:
     def energy_mj(self) -> FloatArray:
         """Above the platform's floor, of one inference."""
         return self.time_us * self.power_mw * 1e-6
+
+    @property
+    def batches(self) -> bool:
+        """Whether some action takes less where it follows on itself."""
+        return bool((self.next_us < self.time_us).any())
 
     def allowed(self, model: int, min_accuracy: float) -> IntArray:
         """The actions that a request may choose from."""
@@ -116,7 +131,7 @@ def make_table(
     believed = list(variants if predicted is None else predicted)
     if [(v.model, v.name) for v in believed] != [(v.model, v.name) for v in variants]:
         raise UsageError("predicted variants must be the same as the variants, in their order")
-    rows: list[tuple[Action, int, int, float]] = []
+    rows: list[_Row] = []
     start = [0]
     for model in models:
         own = [index for index, variant in enumerate(variants) if variant.model == model]
@@ -134,7 +149,9 @@ def make_table(
         np.array(start, np.int64),
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], np.int64),
-        np.array([row[3] for row in rows], np.float64),
+        np.array([row[3] for row in rows], np.int64),
+        np.array([row[4] for row in rows], np.int64),
+        np.array([row[5] for row in rows], np.float64),
         np.array([variants[row[0].variant].accuracy for row in rows], np.float64),
     )
 
@@ -169,11 +186,9 @@ def measured_variants(
     return tuple(found)
 
 
-def _actions(
-    platform: Platform, index: int, variant: Variant, believed: Variant
-) -> list[tuple[Action, int, int, float]]:
-    """(action, time, predicted time, power) on every cluster that can run the variant."""
-    found = []
+def _actions(platform: Platform, index: int, variant: Variant, believed: Variant) -> list[_Row]:
+    """Of every cluster that can run the variant."""
+    found: list[_Row] = []
     for c, cluster in enumerate(platform.clusters):
         run, guess = _run(platform, variant, c), _run(platform, believed, c)
         if run is None or guess is None:
@@ -184,12 +199,20 @@ def _actions(
                 mw = platform.awake_mw(c, p) + _busy(platform, variant, cluster.name, point)
             else:
                 mw = platform.awake_mw(c, p) + run.energy_mj[p] * 1e6 / time
-            found.append((Action(index, c, p), time, _whole(believed, guess.time_us[p]), mw))
+            told = time, _whole(believed, guess.time_us[p])
+            found.append(
+                (Action(index, c, p), *told, _next(run, p, time), _next(guess, p, told[1]), mw)
+            )
     if not found:
         raise UsageError(
             f"variant {variant.name} of {variant.model}: no cluster of {platform.name} can run it"
         )
     return found
+
+
+def _next(run: Run, point: int, time: int) -> int:
+    """What an inference takes behind another one, at the most what it takes alone."""
+    return time if run.next_us is None else min(time, max(1, round(run.next_us[point])))
 
 
 def _run(platform: Platform, variant: Variant, cluster: int) -> Run | None:
@@ -198,7 +221,9 @@ def _run(platform: Platform, variant: Variant, cluster: int) -> Run | None:
         run = variant.runs.get(held.name)
         for name in variant.runs:
             platform.cluster(name)  # a name that is unknown is refused
-        for values in () if run is None else (run.time_us, run.energy_mj or run.time_us):
+        for values in () if run is None else (run.time_us, run.energy_mj, run.next_us):
+            if values is None:
+                continue
             if len(values) != len(held.points):
                 raise UsageError(
                     f"variant {variant.name}: must have a value for each of {len(held.points)} "
@@ -207,6 +232,9 @@ def _run(platform: Platform, variant: Variant, cluster: int) -> Run | None:
         for mj in (run.energy_mj or ()) if run else ():
             if not (math.isfinite(mj) and mj >= 0):
                 raise UsageError(f"variant {variant.name}: energy must not be negative, not {mj}")
+        for us in (run.next_us or ()) if run else ():
+            if not (math.isfinite(us) and us > 0):
+                raise UsageError(f"variant {variant.name}: next_us must be above 0, not {us}")
         return run
     assert variant.reference_us is not None
     if any(variant.load not in point.speed for point in held.points):

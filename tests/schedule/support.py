@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -103,12 +105,26 @@ def platforms(draw: st.DrawFn) -> Platform:
 
 
 @st.composite
-def tables(draw: st.DrawFn, platform: Platform) -> Table:
-    """Two models; the second has two variants, of which one is less right."""
+def tables(draw: st.DrawFn, platform: Platform, batches: bool = False) -> Table:
+    """Two models; the second has two variants, of which one is less right. With `batches`, actions
+    take less behind their like, and are believed to."""
     times = {name: draw(st.integers(200, 20_000)) for name in ("a", "b", "c")}
     rows = (("one", "a", 90.0), ("two", "b", 95.0), ("two", "c", 80.0))
     variants = [Variant(m, "t", n, right, Load.COMPUTE, times[n]) for m, n, right in rows]
-    return make_table(platform, variants, ("one", "two"))
+    table = make_table(platform, variants, ("one", "two"))
+    if not batches:
+        return table
+    count = len(table.actions)
+    real, told = (
+        np.maximum(
+            1,
+            table.time_us
+            * draw(st.lists(st.integers(1, 100), min_size=count, max_size=count))
+            // 100,
+        )
+        for _ in range(2)
+    )
+    return replace(table, next_us=real, predicted_next_us=told)
 
 
 @st.composite

@@ -18,7 +18,7 @@ from flow.schedule.jit import compiled
 from flow.schedule.outcome import Outcome, Part
 from flow.schedule.platform import USER, Cluster, Kind, OperatingPoint, Platform
 from flow.schedule.policies import POLICIES, find_policy
-from flow.schedule.policies.base import Policy
+from flow.schedule.policies.base import Governor, Policy
 from flow.schedule.policies.pinned import LittleMax, Performance
 from flow.schedule.policies.predictive import Gated, Replay, Tight
 from flow.schedule.trace import Trace
@@ -93,8 +93,9 @@ def test_the_compiled_loop_is_the_reference(generator: str) -> None:
 @settings(max_examples=40, deadline=None)
 def test_the_compiled_loop_is_the_reference_on_drawn_platforms(data: st.DataObject) -> None:
     platform = data.draw(platforms())
-    table, trace = data.draw(tables(platform)), data.draw(traces(25))
     policy = find_policy(data.draw(st.sampled_from(sorted(POLICIES))))
+    batches = not isinstance(policy, Governor) and data.draw(st.booleans())
+    table, trace = data.draw(tables(platform, batches)), data.draw(traces(25))
     work = works(trace, 1) if data.draw(st.booleans()) else None
     accounted(both(policy, trace, table, platform, work), trace)
 
@@ -127,6 +128,36 @@ def test_a_run_by_hand() -> None:
     np.testing.assert_allclose(outcome.part_mj, [30 * 0.390, 80 * 0.020, 0, 0])
     assert outcome.floor_mj == pytest.approx(110 * 0.020)
     assert outcome.misses == 0
+
+
+def test_a_batch_takes_a_and_b_for_each() -> None:
+    """Four requests at once, 10 ms for the first and 3 ms for those behind it; then, after a pause,
+    one alone. The power is the same."""
+    platform = flat()
+    table = one_model(platform, {"only": Run((20_000, 10_000), None, (15_000, 3_000))})
+    trace = every(0.001, 5, 60_000)
+    trace.arrival_us[4] = 50_000
+    outcome = both(Performance(), trace, table, platform, None)
+    assert outcome.finish_us.tolist() == [10_000, 13_000, 16_000, 19_000, 60_000]
+    assert outcome.part_mj[Part.BUSY.value] == pytest.approx(29 * 0.390)
+
+
+def test_batches_are_what_sleeping_gains() -> None:
+    """Served together, the four of a burst take less than each when it comes."""
+    platform = flat(ladder=(("on", None, 0, 0, 0), ("off", 0.0, 0, 1_000, 2_000)))
+    table = one_model(platform, {"only": Run((20_000, 10_000), None, (15_000, 3_000))})
+    trace = every(20, 40, 120_000)
+    eager, lazy = (both(p, trace, table, platform, None) for p in (Tight(), Gated()))
+    assert eager.misses == lazy.misses == 0
+    assert lazy.busy_us.sum() < 0.8 * eager.busy_us.sum()
+    assert lazy.energy_mj < eager.energy_mj
+
+
+def test_governors_do_not_batch() -> None:
+    platform = flat()
+    table = one_model(platform, {"only": Run((20_000, 10_000), None, (15_000, 3_000))})
+    with pytest.raises(UsageError, match="ondemand: what takes less behind its like cannot be"):
+        simulate(find_policy("ondemand"), every(20, 5, 60_000), table, platform)
 
 
 def test_a_switch_stalls_at_the_larger_power() -> None:

@@ -57,14 +57,14 @@ def replayed(
             strict=True,
         )
     )
-    now, arrived, chosen, most = 0, 0, [], 0
+    now, arrived, chosen, most, last = 0, 0, list[int](), 0, -1
     for place, arrival in enumerate(trace.arrival_us.tolist()):
         if arrival > now:
             cluster = chooser.cluster
             if chooser.points[cluster] != platform.clusters[cluster].parked:
                 now += platform.clusters[cluster].transition_us
             chooser.rested()
-            now = max(now, arrival)
+            now, last = max(now, arrival), -1
         while arrived < len(trace) and trace.arrival_us[arrived] <= now:
             chooser.arrived(*requests[arrived])
             arrived += 1
@@ -81,7 +81,8 @@ def replayed(
         if action.point != held:
             now += platform.clusters[action.cluster].transition_us
         chooser.started(choice)
-        took = max(1, int(table.time_us[k] * work[place] + 0.5))
+        times, last = table.next_us if k == last else table.time_us, k
+        took = max(1, int(times[k] * work[place] + 0.5))
         chooser.finished(choice, took)
         now += took
         chosen.append(k)
@@ -89,10 +90,13 @@ def replayed(
 
 
 @pytest.mark.parametrize("name", ["price", "predictive", "event_based"])
-@pytest.mark.parametrize("jitter", [0.0, 0.1])
-def test_the_exported_class_decides_as_the_engine(name: str, jitter: float) -> None:
+@pytest.mark.parametrize(("jitter", "batches"), [(0.0, False), (0.1, False), (0.1, True)])
+def test_the_exported_class_decides_as_the_engine(name: str, jitter: float, batches: bool) -> None:
     platform = xu3()
     table = make_table(platform, VARIANTS, ("digits", "words"))
+    if batches:
+        less = table.time_us * np.random.default_rng(1).integers(40, 101, len(table.actions)) // 100
+        table = replace(table, next_us=less, predicted_next_us=less)
     policy = find_policy(name, {"price_w": "0.4"} if name == "price" else {})
     assert isinstance(policy, Chooser)
     every: set[int] = set()
@@ -165,8 +169,14 @@ def test_the_class_needs_nothing_but_python(tmp_path: Path) -> None:
 
 GOLDEN = """{
  "actions": [
-  {"accuracy": 99.0, "cluster": 0, "mw": 1200.0, "point": 1, "predicted_us": 4000, "variant": 0},
-  {"accuracy": 99.0, "cluster": 0, "mw": 500.0, "point": 0, "predicted_us": 8000, "variant": 0}
+  {
+   "accuracy": 99.0, "cluster": 0, "mw": 1200.0, "next_us": 4000, "point": 1,
+   "predicted_us": 4000, "variant": 0
+  },
+  {
+   "accuracy": 99.0, "cluster": 0, "mw": 500.0, "next_us": 8000, "point": 0,
+   "predicted_us": 8000, "variant": 0
+  }
  ],
  "clusters": [
   {"mhz": [500.0, 1000.0], "name": "core", "parked": 0, "transition_us": 50}

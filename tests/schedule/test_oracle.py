@@ -68,8 +68,9 @@ def test_bounds_enclose_the_optimum_and_no_policy_is_below(generator: str) -> No
 def replayed(
     actions: np.ndarray[tuple[int], np.dtype[np.int32]],
     trace: Trace, table: Table, platform: Platform, work: FloatArray | None = None,
+    penalty: float = MISS_MJ,
 ) -> float:  # fmt: skip
-    return simulate(Replay(actions), trace, table, platform, work).cost_mj(MISS_MJ)
+    return simulate(Replay(actions), trace, table, platform, work).cost_mj(penalty)
 
 
 def alone(trace: Trace, table: Table, work: FloatArray) -> float:
@@ -100,6 +101,30 @@ def test_a_grid_of_a_microsecond_is_brute_force(data: st.DataObject) -> None:
     names = [name for name in POLICIES if not isinstance(find_policy(name), Governor)]
     policy = find_policy(data.draw(st.sampled_from(names)))
     assert best <= simulate(policy, trace, table, platform).cost_mj(penalty) * LAST_DIGITS
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_batches_leave_a_relaxed_bound(data: st.DataObject) -> None:
+    """The best of all sequences of actions lies between the two, and no policy is below."""
+    platform = data.draw(platforms()).without_extras()
+    table, trace = data.draw(tables(platform, batches=True)), data.draw(traces(3))
+    found = bounds(trace, table, platform, 30.0, 1)
+    if table.batches:
+        assert not found.exact and "every request follows on its like" in found.why
+    options = [
+        table.allowed(int(m), float(f)).tolist()
+        for m, f in zip(trace.model, trace.min_accuracy, strict=True)
+    ]
+    best = min(
+        replayed(np.array(choice, np.int32), trace, table, platform, penalty=30.0)
+        for choice in itertools.islice(itertools.product(*options), 2000)
+    )
+    assert found.lower_mj <= best * LAST_DIGITS
+    if np.prod([len(own) for own in options]) <= 2000:
+        assert best <= found.upper_mj * LAST_DIGITS
+    policy = find_policy(data.draw(st.sampled_from(["price", "predictive", "gated"])))
+    assert found.lower_mj <= simulate(policy, trace, table, platform).cost_mj(30.0)
 
 
 def by_hand(choice: tuple[int, ...], trace: Trace, table: Table, penalty: float) -> float:
