@@ -108,7 +108,10 @@ class SchedulePlan:
     @cached_property
     def artifacts(self) -> list[Artifact | None]:
         """Of each item."""
-        return [None if i.folder is None else known_as.read_artifact(i.folder) for i in self.items]
+        return [
+            None if item.folder is None else known_as.read_artifact(item.folder, item.accuracy)
+            for item in self.items
+        ]
 
     @cached_property
     def models(self) -> list[str]:
@@ -142,7 +145,8 @@ class SchedulePlan:
             return [replace(made, artifact=artifact)]
         if target in _FIXED:
             mw = self.settings.active_mw
-            return [known_as.on_fixed(artifact, model, self.platform, mw if mw >= 0 else None)]
+            power, clocked = mw if mw >= 0 else None, _clocked(artifact)
+            return [known_as.on_fixed(artifact, model, self.platform, power, clocked)]
         return [self._timed(artifact, model, item.load)]
 
     def _designs(self, task: str) -> list[Known]:
@@ -212,6 +216,14 @@ class SchedulePlan:
         if out is None:
             return self.request.runs / f"schedule-{self.platform.name}-{self.key[:8]}"
         return given_folder(out)
+
+
+def _clocked(artifact: Artifact) -> known_as.Clocked:
+    """What the design of an FPGA was made for."""
+    design = make_target(artifact.target).with_options(artifact.options).design
+    if design is not None:
+        return known_as.Clocked(design.part, design.clock_ns)
+    return known_as.Clocked(artifact.options.get("part", ""))
 
 
 def _parted(

@@ -3,10 +3,12 @@ board, or a TOML file of both and of what users know themselves.
 
     [[variants]]
     model = "digits"                      # what requests ask for
-    artifact = "../digits_mlp-tflite-…"   # or name, target and accuracy (percent)
+    artifact = "../digits_mlp-tflite-…"   # or name, target and accuracy (percent), which an
+                                          # artifact that was compiled from a file needs, too
     load = "compute"                      # what it is short of on a processor
     reference_ms = 8.0                    # of an inference at the platform's fastest point, or:
     runs.little = { time_ms = [40.0, 21.5], energy_mj = [1.1, 1.3] }
+    runs.fabric = { time_ms = [1.5], energy_mj = [0.1], next_ms = [0.2] }  # behind its like
     method = "measured"                   # of what was typed in: measured or assumed
     source = "where it is from"
 
@@ -44,7 +46,7 @@ _FIELDS = ("model", "artifact", "name", "target", "accuracy", "load", *_TIMED, "
 class Item:
     """One variant that is asked for: an artifact's folder, the platform's own `designs` (of one
     task where `model` names it), or one that is `known` by what the user typed. Without a `model`
-    the artifact's own counts."""
+    the artifact's own counts, and `accuracy` is of one that tells none."""
 
     model: str = ""
     folder: Path | None = None
@@ -52,6 +54,7 @@ class Item:
     designs: bool = False
     known: Known | None = None
     typed: Mapping[str, Any] | None = None
+    accuracy: Metric | None = None
 
 
 def read_items(given: str, runs: Path) -> tuple[list[Item], list[Demand]]:
@@ -108,19 +111,23 @@ def _item(path: Path, place: str, row: Mapping[str, Any]) -> Item:
     model = _word(path, f"{place}.model", row["model"])
     load = _load(path, place, row.get("load", Load.COMPUTE.value))
     if "artifact" in row:
-        if extra := [key for key in ("name", "target", "accuracy") if key in row]:
+        if extra := [key for key in ("name", "target") if key in row]:
             raise UsageError(f"{path}: {place}: {', '.join(extra)}: the artifact tells; leave out")
         folder = path.parent / _word(path, f"{place}.artifact", row["artifact"])
         if not folder.is_dir():
             raise UsageError(f"{path}: {place}.artifact: there is no folder {folder}; compile it")
         timed = any(key in row for key in _TIMED)
-        return Item(model, folder, load, typed=_times(path, place, row) if timed else None)
+        return Item(
+            model,
+            folder,
+            load,
+            typed=_times(path, place, row) if timed else None,
+            accuracy=_accuracy(path, place, row) if "accuracy" in row else None,
+        )
     _keys(path, place, row, ("model", "name", "target", "accuracy"), _FIELDS)
-    times = _times(path, place, row)
-    accuracy = _number(path, f"{place}.accuracy", row["accuracy"], 0, 100)
-    rated = _metric("accuracy", accuracy, "%", times)
+    times, accuracy = _times(path, place, row), _accuracy(path, place, row)
     name, target = (_word(path, f"{place}.{key}", row[key]) for key in ("name", "target"))
-    return Item(model, known=known(model, name, target, rated, load, times))
+    return Item(model, known=known(model, name, target, accuracy, load, times))
 
 
 def known(
@@ -140,17 +147,28 @@ def _metric(name: str, value: float, unit: str, times: Mapping[str, Any]) -> Met
     return Metric(name, value, unit, times["kind"], times["source"])
 
 
-def _times(path: Path, place: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What an inference takes, as typed, with where it is from."""
-    if ("reference_ms" in row) == ("runs" in row):
-        raise UsageError(f"{path}: {place}: give either reference_ms or runs")
+def _accuracy(path: Path, place: str, row: Mapping[str, Any]) -> Metric:
+    """In percent, as typed."""
+    value = _number(path, f"{place}.accuracy", row["accuracy"], 0, 100)
+    return Metric("accuracy", value, "%", *_origin(path, place, row))
+
+
+def _origin(path: Path, place: str, row: Mapping[str, Any]) -> tuple[Kind, str]:
+    """What the numbers that were typed are, and where they are from."""
     for key in ("method", "source"):
         if key not in row:
             raise UsageError(f"{path}: {place}.{key} must be given: where the numbers are from")
     if row["method"] not in _METHODS:
         valid = ", ".join(_METHODS)
         raise UsageError(f"{path}: {place}.method must be one of {valid}, not {row['method']!r}")
-    kind = Kind(row["method"])
+    return Kind(row["method"]), _word(path, f"{place}.source", row["source"])
+
+
+def _times(path: Path, place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What an inference takes, as typed, with where it is from."""
+    if ("reference_ms" in row) == ("runs" in row):
+        raise UsageError(f"{path}: {place}: give either reference_ms or runs")
+    kind, source = _origin(path, place, row)
     reference = runs = None
     if "reference_ms" in row:
         reference = 1e3 * _number(path, f"{place}.reference_ms", row["reference_ms"], 0, 1e9)
@@ -160,18 +178,20 @@ def _times(path: Path, place: str, row: Mapping[str, Any]) -> dict[str, Any]:
         runs = {
             name: _run(path, f"{place}.runs.{name}", each) for name, each in row["runs"].items()
         }
-    source = _word(path, f"{place}.source", row["source"])
     return {"kind": kind, "source": source, "reference_us": reference, "runs": runs}
 
 
 def _run(path: Path, place: str, row: Any) -> Run:
     if not isinstance(row, dict):
         raise UsageError(f"{path}: {place} must be a table")
-    _keys(path, place, row, ("time_ms",), ("energy_mj",))
-    times = [1e3 * value for value in _numbers(path, f"{place}.time_ms", row["time_ms"])]
-    energies = row.get("energy_mj")
-    spent = None if energies is None else _numbers(path, f"{place}.energy_mj", energies)
-    return Run(tuple(times), None if spent is None else tuple(spent))
+    _keys(path, place, row, ("time_ms",), ("energy_mj", "next_ms"))
+    given = {key: _numbers(path, f"{place}.{key}", values) for key, values in row.items()}
+    times, then = (
+        tuple(1e3 * value for value in given[key]) if key in given else None
+        for key in ("time_ms", "next_ms")
+    )
+    assert times is not None
+    return Run(times, tuple(given["energy_mj"]) if "energy_mj" in given else None, then)
 
 
 def _demand(path: Path, place: str, row: Mapping[str, Any]) -> Demand:

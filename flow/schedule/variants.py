@@ -88,12 +88,13 @@ class Known:
         }
 
 
-def read_artifact(folder: Path) -> Artifact:
-    """The artifact in a folder, its files checked against their hashes.
+def read_artifact(folder: Path, accuracy: Metric | None = None) -> Artifact:
+    """The artifact in a folder, its files checked against their hashes; `accuracy` (percent) is of
+    one that was compiled from a file.
 
     Raises:
-        UsageError: there is none, it was changed, it differs from its reference, or it has no
-            accuracy.
+        UsageError: there is none, it was changed, it differs from its reference, or its accuracy is
+            not known, or told twice.
     """
     manifest = read_manifest(folder)
     report = read_run(folder).told
@@ -102,17 +103,20 @@ def read_artifact(folder: Path) -> Artifact:
             f"{folder}: its outputs differ from the reference's: {report.agreement}; only what "
             f"was proven is scheduled"
         )
-    score = next((report.scores[stage] for stage in STAGES if stage in report.scores), None)
-    if score is None:
+    score = next((percent(report.scores[each]) for each in STAGES if each in report.scores), None)
+    right = score or accuracy
+    if right is None:
         raise UsageError(
             f"{folder}: it has no accuracy, as it was compiled from a file or with untrained=true; "
             f"give its accuracy in a TOML file of variants"
         )
+    if score is not None and accuracy is not None:
+        raise UsageError(f"{folder}: the artifact tells its accuracy; leave out accuracy")
     options = manifest.get("options")
     given = options if isinstance(options, dict) else {}
     told = {str(name): str(value) for name, value in given.items()}
     key = str(manifest.get("key", ""))
-    return Artifact(folder, report.model, report.target, told, percent(score), report, key)
+    return Artifact(folder, report.model, report.target, told, right, report, key)
 
 
 def percent(score: Metric) -> Metric:
@@ -161,12 +165,29 @@ def on_cpu(
     return Known(real, artifact.accuracy, latency, predicted=believed, artifact=artifact)
 
 
-def on_fixed(artifact: Artifact, model: str, platform: Platform, active_mw: float | None) -> Known:
+@dataclass(frozen=True)
+class Clocked:
+    """What a design was made for: a `device`, as its maker calls it ("": any), and the period of
+    its clock, in which its report counts cycles; None where the report tells times."""
+
+    device: str = ""
+    clock_ns: float | None = None
+
+
+def on_fixed(
+    artifact: Artifact,
+    model: str,
+    platform: Platform,
+    active_mw: float | None,
+    made: Clocked = Clocked(),
+) -> Known:
     """A variant for an FPGA or an analog tile: time, and of a tile energy, are what the artifact's
-    report says. What a design adds to its board is `active_mw`, which the user sets.
+    report says. An FPGA takes the next input of a batch after the design's interval. What a design
+    adds to its board is `active_mw`, which the user sets.
 
     Raises:
-        UsageError: the report has no latency in time, or no energy, or active_mw is not set.
+        UsageError: the report has no latency, or no energy, active_mw is not set, or the design is
+            for another device.
     """
     kind = platforms.Kind.ANALOG_TILE if artifact.target == "analog" else platforms.Kind.FPGA
     places = [cluster for cluster in platform.clusters if cluster.kind is kind]
@@ -175,7 +196,22 @@ def on_fixed(artifact: Artifact, model: str, platform: Platform, active_mw: floa
             f"{artifact.folder}: platform {platform.name} has no cluster of kind {kind.value} for "
             f"what was compiled for {artifact.target}"
         )
-    latency = _in(artifact, "latency", _PER_MS, "ms")
+    for cluster in places:
+        if made.device and cluster.device and not made.device.startswith(cluster.device):
+            raise UsageError(
+                f"{artifact.folder}: it was made for {made.device}, and {cluster.name} of "
+                f"{platform.name} is of {cluster.device}; compile it for that part"
+            )
+    period = made.clock_ns
+    units = _PER_MS if period is None else {**_PER_MS, "cycles": period * 1e-6}
+    latency = _in(artifact, "latency", units, "ms")
+    after = None if kind is platforms.Kind.ANALOG_TILE else _interval(artifact, units)
+    if period is not None:
+        told = f"{latency.source}; at clock_ns={period:g}, which only synthesis can show to be met"
+        latency = dataclasses.replace(latency, source=told)
+    if after is not None:
+        told = f"{latency.source}; {after:.3g} ms each behind its like"
+        latency = dataclasses.replace(latency, source=told)
     if kind is platforms.Kind.ANALOG_TILE:
         energy = _in(artifact, "energy", _PER_MJ, "mJ")
     elif active_mw is None:
@@ -189,13 +225,25 @@ def on_fixed(artifact: Artifact, model: str, platform: Platform, active_mw: floa
         energy = Metric("energy", mj, "mJ", Kind.ASSUMED, source)
     runs = {
         cluster.name: Run(
-            (latency.value * 1e3,) * len(cluster.points), (energy.value,) * len(cluster.points)
+            (latency.value * 1e3,) * len(cluster.points),
+            (energy.value,) * len(cluster.points),
+            None if after is None else (after * 1e3,) * len(cluster.points),
         )
         for cluster in places
     }
     accuracy = artifact.accuracy
     variant = Variant(model, artifact.target, artifact.name, accuracy.value, runs=runs)
     return Known(variant, accuracy, latency, energy, artifact=artifact)
+
+
+def _interval(artifact: Artifact, units: Mapping[str, float]) -> float | None:
+    """How much later, in ms, the next input of a batch is done; None where the report does not
+    tell."""
+    told = {metric.name: metric for metric in artifact.report.metrics if metric.unit in units}
+    if "interval" in told:
+        return told["interval"].value * units[told["interval"].unit]
+    rates = (m for m in artifact.report.metrics if m.name == "throughput" and m.unit == "1/s")
+    return next((1e3 / metric.value for metric in rates), None)
 
 
 def _in(artifact: Artifact, name: str, units: Mapping[str, float], unit: str) -> Metric:
@@ -205,7 +253,7 @@ def _in(artifact: Artifact, name: str, units: Mapping[str, float], unit: str) ->
     if not found:
         raise UsageError(
             f"{artifact.folder}: its report has no {name} in {', '.join(units)}; compile it with "
-            f"the options that tell one, or give it in a TOML file of variants"
+            f"options that tell one, or give runs of it in a TOML file of variants"
         )
     metric = min(found, key=lambda m: order.index(m.kind))
     times, around = units[metric.unit], metric.interval

@@ -25,6 +25,7 @@ from flow.schedule.platform_file import load_platform
 from flow.schedule.trace_spec import make_trace, stretched, told
 from flow.schedule.variant_file import read_file, read_items
 from flow.schedule.variants import of_designs
+from flow.schedule.work import Run
 
 GOOD = """
 [[variants]]
@@ -56,9 +57,19 @@ def test_what_was_typed_is_what_is_known(tmp_path: Path) -> None:
     assert demand == Demand("digits", 60_000, 1.0, 97.0)
 
 
+def test_a_batch_may_be_typed(tmp_path: Path) -> None:
+    path = tmp_path / "v.toml"
+    batch = "runs.fabric = { time_ms = [1.5], energy_mj = [0.1], next_ms = [0.2] }"
+    path.write_text(GOOD.replace("reference_ms = 8", batch))
+    (item,), _ = read_file(path)
+    assert item.known is not None and item.known.variant.runs is not None
+    assert item.known.variant.runs["fabric"] == Run((1500.0,), (0.1,), (200.0,))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (("reference_ms = 8", "runs.big = { time_ms = [2], next_ms = [-1] }"), r"from 0 to 1e\+09"),
         (("accuracy = 98.5", "accuracy = nan"), r"variants\[0\].accuracy must be a number from 0"),
         (("accuracy = 98.5", "accuracy = 101"), "from 0 to 100, not 101"),
         (("reference_ms = 8", "reference_ms = -8"), r"variants\[0\].reference_ms must be a number"),
@@ -75,7 +86,7 @@ def test_what_was_typed_is_what_is_known(tmp_path: Path) -> None:
         (("min_accuracy = 97", "share = 0"), r"demands\[0\]: digits: share must be above 0"),
         (("min_accuracy = 97", "priority = 1.5"), "priority must be a whole number"),
         (('target = "tflite"', 'target = "tflite"\nload = "heavy"'), "load must be one of compute"),
-        (('name = "8 bits"', 'artifact = "none"'), "target, accuracy: the artifact tells"),
+        (('name = "8 bits"', 'artifact = "none"'), "target: the artifact tells"),
         (("[[variants]]", "[[variant]]"), "variants must be given"),
         (("[[variants]]", "[variants]"), "must be at most 256 tables"),
         (("model", "\x00"), "cannot be read"),
