@@ -19,7 +19,8 @@ def compiled(function: F) -> F:
 
     decorate: Any = njit
     try:
-        made: F = decorate(cache=True)(function)
+        # no C function calls it, and making one more would take a part of the compiling
+        made: F = decorate(cache=True, no_cfunc_wrapper=True)(function)
     except RuntimeError:  # numba finds no place to keep it
         made = decorate(function)
     return made

@@ -130,7 +130,7 @@ def cheapest(
     """
     # labels: steps of lateness, rising, and costs, falling
     step, cost = np.zeros(1024, np.int64), np.zeros(1024)
-    front = Front(np.full(1024, np.inf), np.zeros(1024, np.int32), np.zeros(1024, np.int32))
+    front = Front(np.full(1024, np.inf), np.zeros(1024, np.int64), np.zeros(1024, np.int64))
     count, most, spoiled = 1, 1, False
     begun, free = 0, 0
     for i in range(len(asked.gap)):
@@ -166,10 +166,9 @@ def cheapest(
         if len(path.chosen) > 0:
             path.at[i] = free
             free += count
-            full = free + room > len(path.label)
-            if count == 1 or full:  # where room runs out, the earliest label is the schedule's
-                decide(path, begun, i, 0)
-                begun, free, count = i + 1, 0, 1
-    if len(path.chosen) > 0 and begun < len(asked.gap):
-        decide(path, begun, len(asked.gap) - 1, count - 1)
+            ended = i + 1 == len(asked.gap)
+            if count == 1 or ended or free + room > len(path.label):
+                # where room runs out, the earliest label is the schedule's; at the end the cheapest
+                decide(path, begun, i, count - 1 if ended else 0)
+                begun, free, count = i + 1, 0, count if ended else 1
     return cost[count - 1], spoiled, most

@@ -98,12 +98,13 @@ class Network:
         return path
 
 
-def mlp(seed: int = 0) -> Network:
-    """4 inputs, fc1 with 5 outputs and a quantized ReLU, fc2 with 3 outputs; scales of 2^-n."""
+def mlp(seed: int = 0, hidden: int = 5) -> Network:
+    """4 inputs, fc1 with 5 outputs (`hidden`) and a quantized ReLU, fc2 with 3 outputs; scales of
+    2^-n."""
     rng = np.random.default_rng(seed)
     net = Network((4,))
     net.quant("inp", 0.125)
-    for name, (ins, outs) in {"fc1": (4, 5), "fc2": (5, 3)}.items():
+    for name, (ins, outs) in {"fc1": (4, hidden), "fc2": (hidden, 3)}.items():
         weight = net.weight(f"{name}_w", rng.integers(-7, 8, (ins, outs)) * 0.25, 0.25)
         net.add("MatMul", weight, name=name)
         if name == "fc1":

@@ -17,9 +17,9 @@ from flow.driver import compile_model
 from flow.errors import ToolMissing, UsageError
 from flow.plan import Events, Request
 from flow.review import report_all
-from flow.schedule.variants import read_artifact
 from flow.schedule_plan import ScheduleRequest
 from flow.scheduling import Told, make_schedule
+from tests.cli.support import mlp
 
 TYPED = """
 [[variants]]
@@ -215,30 +215,49 @@ def test_a_boards_designs_are_variants(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A short training's, and the same again: what is tested here is not what networks are."""
+    """A small network and a larger one from files: what is tested here is not what they are."""
     runs = tmp_path_factory.mktemp("runs")
-    given = {"epochs": "1", "float_epochs": "1"}
-    request = Request("digits_mlp", "tflite", given, runs / "one", runs)
-    assert compile_model(request, Events()).agreement.matches
-    shutil.copytree(runs / "one", runs / "two")
+    for name, hidden in (("one", 5), ("two", 2500)):
+        path = mlp(hidden=hidden).save(runs / f"{name}.onnx")
+        given = {"exact": "proven"}
+        made = compile_model(Request(str(path), "tflite", given, runs / name, runs), Events())
+        assert made.agreement.matches
     return [runs / "one", runs / "two"]
+
+
+def rated(folder: Path, artifacts: list[Path]) -> str:
+    """A file of the artifacts as variants of one model, the later the more right; half of what is
+    asked for may be any, the other half must be the last."""
+    rows = [
+        f'[[variants]]\nmodel = "digits"\nartifact = "{path}"\naccuracy = {90 + place}\n'
+        'method = "measured"\nsource = "a test"\n'
+        for place, path in enumerate(artifacts)
+    ]
+    rows += [
+        f'[[demands]]\nmodel = "digits"\ndeadline_ms = 500\nmin_accuracy = {floor}\n'
+        for floor in (0, 89 + len(artifacts))
+    ]
+    (folder / "rated.toml").write_text("\n".join(rows))
+    return str(folder / "rated.toml")
 
 
 def test_real_interpreters_are_driven(artifacts: list[Path], tmp_path: Path) -> None:
     options = {"p_awake_mw": "5000", "p_deep_mw": "10000", "drive": "60", "rounds": "50"}
     options |= {"studies": "false"}
-    trace = "poisson:mean_ms=5,n=200,deadline_ms=500"
-    models = ",".join(f"digits={folder}" for folder in artifacts)
+    models = rated(tmp_path, artifacts)
+    trace = "poisson:mean_ms=5,n=200"
     body = schedule(tmp_path, options, platform="host", trace=trace, models=models).body
     told = {metric["name"]: metric for metric in body["driven"]["metrics"]}
     assert told["requests"]["value"] == 60 and told["latency p50"]["kind"] == "measured"
     assert 0 < told["latency p50"]["value"] <= told["latency max"]["value"]
     assert told["energy"]["kind"] == "estimated" and told["energy"]["value"] > 0
-    assert sum(body["driven"]["variants"].values()) == pytest.approx(100)
-    for each, folder in zip(body["models"], artifacts, strict=True):
+    shares = body["driven"]["variants"]
+    assert set(shares) == {"one", "two"} and sum(shares.values()) == pytest.approx(100)
+    # whoever asks for the better network gets it, which is about one in two
+    assert 30 < shares["two"]
+    for place, each in enumerate(body["models"]):
         assert each["accuracy"]["kind"] == each["latency"]["kind"] == "measured"
-        assert each["accuracy"]["value"] == read_artifact(folder).accuracy.value
-        assert each["artifact_sha256"]
+        assert each["accuracy"]["value"] == 90 + place and each["artifact_sha256"]
     place = Path(body["artifact"])
     assert (place / "variants/0.tflite").read_bytes() == (
         artifacts[0] / "model.tflite"
@@ -246,15 +265,16 @@ def test_real_interpreters_are_driven(artifacts: list[Path], tmp_path: Path) -> 
 
 
 def test_artifacts_are_predicted_where_asked(artifacts: list[Path], tmp_path: Path) -> None:
-    models = f"digits={artifacts[0]}"
+    models = rated(tmp_path, artifacts[:1])
     options = {**XU3, "studies": "false", "latency": "predicted", "policies": "price"}
     with pytest.raises(UsageError, match="host_speed=… "):
         schedule(tmp_path, options, models=models)
-    body = schedule(tmp_path, {**options, "host_speed": "5"}, models=models).body
+    more = {"models": models, "trace": "poisson:mean_ms=60,n=200"}
+    body = schedule(tmp_path, {**options, "host_speed": "5"}, **more).body
     (known,) = body["models"]
     assert known["latency"]["kind"] == "assumed" and "host_speed=5" in known["latency"]["source"]
     host = {"p_awake_mw": "1", "p_deep_mw": "0", "latency": "predicted", "studies": "false"}
-    body = schedule(tmp_path, {**host, "policies": "price"}, models=models, platform="host").body
+    body = schedule(tmp_path, {**host, "policies": "price"}, platform="host", **more).body
     latency = body["models"][0]["latency"]
     assert latency["kind"] == "estimated" and latency["interval"]["coverage"] == 0.9
     assert 5 * latency["value"] == pytest.approx(known["latency"]["value"])
@@ -268,12 +288,9 @@ def test_a_changed_artifact_is_refused(artifacts: list[Path], tmp_path: Path) ->
         schedule(tmp_path, XU3, models=str(copy))
 
 
-def test_an_untrained_artifact_has_no_accuracy(tmp_path: Path) -> None:
-    out = tmp_path / "untrained"
-    options = {"untrained": "true"}
-    compile_model(Request("digits_mlp", "tflite", options, out, tmp_path), Events())
+def test_an_artifact_of_a_file_has_no_accuracy(artifacts: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it has no accuracy"):
-        schedule(tmp_path, XU3, models=str(out))
+        schedule(tmp_path, XU3, models=str(artifacts[0]))
 
 
 def test_without_its_packages_the_command_says_how_to_get_them(

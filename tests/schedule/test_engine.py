@@ -83,7 +83,7 @@ def test_the_compiled_loop_is_the_reference(generator: str) -> None:
     """Every policy, with times that no policy knows beforehand, on all that a platform has."""
     platform = xu3()
     table = xu3_table(platform)
-    trace = generate(GENERATORS[generator], DEMANDS, 300, 3)
+    trace = generate(GENERATORS[generator], DEMANDS, 150, 3)
     for name in POLICIES:
         outcome = both(find_policy(name), trace, table, platform, works(trace, 5))
         accounted(outcome, trace)
@@ -321,7 +321,7 @@ def test_governors_need_frequencies() -> None:
 def test_where_nothing_can_be_written_it_is_compiled_for_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unwritable(function: object = None, cache: bool = False) -> object:
+    def unwritable(function: object = None, cache: bool = False, **_: bool) -> object:
         if cache:
             raise RuntimeError("no locator available")
         return ("compiled", function)

@@ -41,7 +41,7 @@ LAST_DIGITS = 1 + 1e-8
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_bounds_enclose_the_optimum_and_no_policy_is_below(generator: str) -> None:
     """On a platform where nothing but running costs anything, and on the platform as it is."""
-    trace = generate(GENERATORS[generator], DEMANDS, 600, 11)
+    trace = generate(GENERATORS[generator], DEMANDS, 300, 11)
     ideal, real = xu3(extras=False), xu3()
     table, work = xu3_table(ideal), works(trace, 2)
     coarse = bounds(trace, table, ideal, MISS_MJ, 500, work)
