@@ -16,6 +16,7 @@ from flow import packages
 from flow.artifact import MANIFEST, locked, read_manifest, staged, write_json, write_manifest
 from flow.driving import drive
 from flow.errors import UsageError
+from flow.options import with_options
 from flow.plan import Events
 from flow.schedule import pages, tables
 from flow.schedule.engine import simulate
@@ -136,8 +137,8 @@ def _chosen(plan: SchedulePlan, table: Table, warnings: list[str]) -> list[Polic
         warnings += left
         if plan.settings.policy not in (policy.name for policy in policies):
             raise UsageError(f"option policy: {plan.settings.policy} cannot be used: {left[-1]}")
-    found = list(policies)
-    for place, policy in enumerate(policies):
+    found = _margined(plan, policies, warnings)
+    for place, policy in enumerate(found):
         if isinstance(policy, Price) and "price_w" not in plan.rules.get(policy.name, {}):
             tuned = tune_price(plan.training, table, plan.platform, policy)
             found[place] = tuned
@@ -146,6 +147,32 @@ def _chosen(plan: SchedulePlan, table: Table, warnings: list[str]) -> list[Polic
                 f"{len(plan.training):,} requests"
             )
     return found
+
+
+def _margined(plan: SchedulePlan, policies: Sequence[Policy], warnings: list[str]) -> list[Policy]:
+    """The policies with the margin of the latency model where times are predicted by one, but those
+    whose margin the user sets."""
+    margins = [known.margin for known in plan.known if known.margin is not None]
+    if not margins:
+        return list(policies)
+    widest = max(margins, key=lambda margin: margin.upper)
+    more = round(max(0.0, widest.upper - 1), 4)
+    named = [
+        policy.name
+        for policy in policies
+        if "margin" in {f.name for f in fields(policy)}
+        and "margin" not in plan.rules.get(policy.name, {})
+    ]
+    if named:
+        warnings.append(
+            f"policy {', '.join(named)}: margin={more:g}, so that {widest.coverage:.0%} of "
+            f"networks that the latency model has not seen take less than is allowed for "
+            f"(conformal, by {widest.count} networks)"
+        )
+    return [
+        with_options(policy, {"margin": str(more)}) if policy.name in named else policy
+        for policy in policies
+    ]
 
 
 def _studied(plan: SchedulePlan, result: Result, policies: list[Policy], table: Table) -> Result:

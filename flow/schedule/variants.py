@@ -18,6 +18,7 @@ from flow.report.run import read_run
 from flow.schedule import platform as platforms
 from flow.schedule.host_table import Predictor
 from flow.schedule.layer_work import network_work
+from flow.schedule.margin import Margin
 from flow.schedule.platform import Design, Load, Method, Platform
 from flow.schedule.work import Run, Variant, measured_variants
 
@@ -60,7 +61,7 @@ class Known:
     """A variant with where its numbers are from: `accuracy` in percent, `latency` in ms (at the
     platform's fastest point, or at the first point of the cluster that runs it), `energy` in mJ
     above the idle cluster where the platform's power does not tell it. `predicted` is what policies
-    believe."""
+    believe, and `margin` by how much that may be off, where a latency model tells it."""
 
     variant: Variant
     accuracy: Metric
@@ -68,6 +69,7 @@ class Known:
     energy: Metric | None = None
     predicted: Variant | None = None
     artifact: Artifact | None = None
+    margin: Margin | None = None
 
     @property
     def believed(self) -> Variant:
@@ -155,14 +157,23 @@ def on_cpu(
         latency = Metric("latency", guess * host_speed * 1e3, "ms", Kind.ESTIMATED, law, bounds)
         if host_speed != 1:
             latency = dataclasses.replace(latency, kind=Kind.ASSUMED, source=f"{law}, {told}")
-        return Known(believed, artifact.accuracy, latency, artifact=artifact)
+        return Known(
+            believed, artifact.accuracy, latency, artifact=artifact, margin=predictor.margin
+        )
     middle = sorted(seconds)[len(seconds) // 2]
     source = f"median of {len(seconds)} inferences on this host, one thread"
     latency = Metric("latency", middle * host_speed * 1e3, "ms", Kind.MEASURED, source)
     if host_speed != 1:
         latency = dataclasses.replace(latency, kind=Kind.ASSUMED, source=f"{source}, {told}")
     real = dataclasses.replace(believed, reference_us=middle * host_speed * 1e6)
-    return Known(real, artifact.accuracy, latency, predicted=believed, artifact=artifact)
+    return Known(
+        real,
+        artifact.accuracy,
+        latency,
+        predicted=believed,
+        artifact=artifact,
+        margin=predictor.margin,
+    )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from flow.driver import compile_model
 from flow.errors import ToolMissing, UsageError
 from flow.plan import Events, Request
 from flow.review import report_all
+from flow.schedule.host_table import host_predictor
 from flow.schedule_plan import ScheduleRequest
 from flow.scheduling import Told, make_schedule
 from tests.cli.support import mlp
@@ -275,6 +276,15 @@ def test_artifacts_are_predicted_where_asked(artifacts: list[Path], tmp_path: Pa
     assert known["latency"]["kind"] == "assumed" and "host_speed=5" in known["latency"]["source"]
     host = {"p_awake_mw": "1", "p_deep_mw": "0", "latency": "predicted", "studies": "false"}
     body = schedule(tmp_path, {**host, "policies": "price"}, platform="host", **more).body
+    margin = host_predictor().margin
+    (note,) = (warning for warning in body["warnings"] if "margin=" in warning)
+    assert f"policy price: margin={margin.upper - 1:.4f}".rstrip("0") in note and "90%" in note
+    exported = json.loads((Path(body["artifact"]) / "policy.json").read_text())
+    assert exported["rule"]["margin"] == pytest.approx(margin.upper - 1, abs=1e-4)
+    own = schedule(
+        tmp_path, {**host, "policies": "price", "price.margin": "0.2"}, platform="host", **more
+    )
+    assert not any("margin=" in warning for warning in own.body["warnings"])
     latency = body["models"][0]["latency"]
     assert latency["kind"] == "estimated" and latency["interval"]["coverage"] == 0.9
     assert 5 * latency["value"] == pytest.approx(known["latency"]["value"])
