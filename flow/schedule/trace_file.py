@@ -20,6 +20,7 @@ from flow.schedule.trace import MAX_REQUESTS, Trace
 
 MAX_BYTES = 2 << 30
 MAX_MODELS = 1000
+BATCH = 1 << 16  # rows of a Parquet file that are read at a time
 _NEEDED = ("arrival_us", "model", "deadline_us")
 _MORE = ("min_accuracy", "session", "priority")
 _RANGES = {
@@ -46,7 +47,9 @@ def read_trace(path: Path) -> Trace:
         raise UsageError(f"trace {path} must be at most {MAX_BYTES:,} bytes")
     columns = _csv(path) if path.suffix == ".csv" else _parquet(path)
     count = len(columns["arrival_us"])
-    names = [str(name) for name in columns["model"]]
+    names = columns["model"]
+    if None in names:
+        raise UsageError(f"{path}: row {names.index(None) + 1}: model must be given")
     models = tuple(dict.fromkeys(names))
     if len(models) > MAX_MODELS or any(not 0 < len(name) <= 200 for name in models):
         raise UsageError(f"{path}: models must be at most {MAX_MODELS} names of 1 to 200 letters")
@@ -85,21 +88,61 @@ def _csv(path: Path) -> dict[str, Sequence[Any]]:
 
 
 def _parquet(path: Path) -> Mapping[str, Sequence[Any]]:
+    """Read batch by batch; models as places in a dictionary, so that a long name that stands in
+    every row is held once."""
     if version("pyarrow") is None:
         raise ToolMissing(
-            f"reading {path} needs pyarrow, which is not installed. Get it: pip install pyarrow; "
-            "or write the trace as .csv"
+            f"reading {path} needs pyarrow, which is not installed. Get it: pip install "
+            "'bitwright[parquet]'; or write the trace as .csv"
         )
-    import pyarrow.parquet as parquet  # type: ignore[import-not-found, unused-ignore]
-
     try:
-        file = parquet.ParquetFile(path)
-        _check_header(path, list(file.schema_arrow.names))
-        if file.metadata.num_rows > MAX_REQUESTS:
-            raise UsageError(f"{path} must have at most {MAX_REQUESTS:,} rows")
-        return dict(file.read().to_pydict())
+        import pyarrow.parquet as parquet  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:  # one for another numpy
+        raise ToolMissing(
+            f"reading {path} needs pyarrow, which cannot be imported: {error}. Get another: pip "
+            "install 'bitwright[parquet]'"
+        ) from error
+    try:
+        file = parquet.ParquetFile(path, read_dictionary=["model"])
+        schema = file.schema_arrow
+        _check_header(path, list(schema.names))
+        for column in schema:
+            _check_type(path, column.name, column.type)
+        found: dict[str, list[Any]] = {name: [] for name in schema.names}
+        for batch in file.iter_batches(batch_size=BATCH):
+            for name, values in zip(schema.names, batch.columns, strict=True):
+                found[name] += _models(path, values) if name == "model" else values.to_pylist()
+            if len(found["model"]) > MAX_REQUESTS:
+                raise UsageError(f"{path} must have at most {MAX_REQUESTS:,} rows")
+        return found
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         raise UsageError(f"cannot read trace {path}: {error}") from None
+
+
+def _check_type(path: Path, column: str, kind: Any) -> None:
+    """Raises UsageError where a Parquet column is of another type."""
+    import pyarrow.types as types  # type: ignore[import-not-found, unused-ignore]
+
+    if column == "model":
+        valid, wanted = types.is_dictionary(kind) and _text(types, kind.value_type), "text"
+    elif column == "min_accuracy":
+        valid, wanted = types.is_integer(kind) or types.is_floating(kind), "numbers"
+    else:
+        valid, wanted = types.is_integer(kind), "whole numbers"
+    if not valid:
+        raise UsageError(f"{path}: {column} must be {wanted}, not {kind}")
+
+
+def _text(types: Any, kind: Any) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _models(path: Path, values: Any) -> list[Any]:
+    """The names of a batch's rows."""
+    if len(values.dictionary) > MAX_MODELS:
+        raise UsageError(f"{path}: models must be at most {MAX_MODELS} names of 1 to 200 letters")
+    names = values.dictionary.to_pylist()
+    return [None if place is None else names[place] for place in values.indices.to_pylist()]
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,71 @@ def test_parquet_needs_pyarrow(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1")
     error = ToolMissing if version("pyarrow") is None else UsageError
     with pytest.raises(error, match=r"trace\.parquet"):
+        read_trace(path)
+
+
+def test_without_pyarrow_its_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trace.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("flow.schedule.trace_file.version", lambda name: None)
+    with pytest.raises(ToolMissing, match=r"pip install 'bitwright\[parquet\]'; or write .* .csv"):
+        read_trace(tmp_path / "trace.parquet")
+
+
+COLUMNS: dict[str, list[Any]] = {
+    "arrival_us": [0, 50, 50],
+    "model": ["cat", "dog", "cat"],
+    "deadline_us": [100, 80, 200],
+    "min_accuracy": [90.5, 0.0, 0.0],
+}
+
+
+def parquet_file(path: Path, columns: dict[str, list[Any]]) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_replay_from_parquet_is_that_from_csv(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path / "trace.parquet", COLUMNS)
+    (tmp_path / "trace.csv").write_text(
+        "arrival_us,model,deadline_us,min_accuracy\n0,cat,100,90.5\n50,dog,80,0\n50,cat,200,0\n"
+    )
+    ours, other = read_trace(path), read_trace(tmp_path / "trace.csv")
+    assert ours.models == other.models and ours.sha256 == other.sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arrival_us": [0, -1, 2]}, "row 2: arrival_us must not be"),
+        ({"arrival_us": ["0", "1", "2"]}, "arrival_us must be whole numbers, not string"),
+        ({"arrival_us": [0.0, 1.0, 2.0]}, "arrival_us must be whole numbers, not double"),
+        ({"arrival_us": [0, None, 2]}, "row 2: arrival_us must be a whole number, not None"),
+        ({"model": [1, 2, 3]}, "model must be text, not"),
+        ({"model": ["cat", None, "cat"]}, "row 2: model must be given"),
+        ({"model": ["x" * 10**6] * 3}, "names of 1 to 200 letters"),
+        ({"min_accuracy": ["a", "b", "c"]}, "min_accuracy must be numbers, not string"),
+        ({"colour": [1, 2, 3]}, "unknown column colour"),
+    ],
+)
+def test_damaged_parquet_files_are_refused(
+    tmp_path: Path, change: dict[str, list[Any]], message: str
+) -> None:
+    path = parquet_file(tmp_path / "trace.parquet", {**COLUMNS, **change})
+    with pytest.raises(UsageError, match=message) as error:
+        read_trace(path)
+    assert "trace.parquet" in str(error.value)
+
+
+def test_a_parquet_file_is_read_batch_by_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count of rows in its footer is not believed."""
+    path = parquet_file(tmp_path / "trace.parquet", COLUMNS)
+    monkeypatch.setattr("flow.schedule.trace_file.BATCH", 1)
+    assert len(read_trace(path)) == 3
+    monkeypatch.setattr("flow.schedule.trace_file.MAX_REQUESTS", 2)
+    with pytest.raises(UsageError, match="must have at most 2 rows"):
         read_trace(path)
 
 
