@@ -10,12 +10,16 @@ from flow.graph import Graph, Node
 from flow.ops import Conv, Dense, MaxPool, Movement, SumPool
 
 CALL = "call"  # what a runtime takes once an inference, whatever the network: a layer of its own
+GATHER = "gather"  # a convolution's patches, which are brought together before they are multiplied
+PIXEL = "pixel"  # what a convolution takes once for each of its positions, whatever it multiplies
+BLOCK, LANES = 8, 16  # channels that kernels take at a time, of matrices and of depthwise layers
 
 
 @dataclass(frozen=True)
 class LayerWork:
-    """One operator call: its kind, its multiply-accumulates, and the bytes of weights, inputs and
-    outputs that it touches, each once."""
+    """One operator call: its kind, its multiply-accumulates with those of channels that only fill
+    up a block, and the bytes of weights, inputs and outputs that it touches, each once. The part
+    of a convolution's kind GATHER has bytes alone, that of PIXEL positions in place of products."""
 
     kind: str
     macs: int
@@ -40,8 +44,34 @@ def network_work(graph: Graph) -> Network:
     for node in graph.nodes:
         kind = _kind(node)
         if kind is not None:
-            calls.append(LayerWork(kind, node.op.macs(*graph.shapes(node)), _bytes(graph, node)))
+            calls.append(LayerWork(kind, _products(graph, node), _bytes(graph, node)))
+        if isinstance(node.op, Conv):
+            calls += _around(graph, node, node.op)
     return tuple(calls)
+
+
+def _products(graph: Graph, node: Node) -> int:
+    """Multiply-accumulates as kernels do them, who take channels in blocks."""
+    op, macs = node.op, node.op.macs(*graph.shapes(node))
+    if not isinstance(op, Conv | Dense):
+        return macs
+    outs, ins = op.weight.shape[:2]
+    if _kind(node) == "depthwise":
+        return macs * _filled(outs, LANES) // outs
+    return macs * _filled(outs, BLOCK) * _filled(ins, BLOCK) // (outs * ins)
+
+
+def _filled(channels: int, block: int) -> int:
+    return -(-channels // block) * block
+
+
+def _around(graph: Graph, node: Node, op: Conv) -> list[LayerWork]:
+    """What a convolution takes besides products."""
+    found = [LayerWork(PIXEL, prod(node.output.shape[1:]), 0)]
+    if _kind(node) == "conv" and prod(op.weight.shape[2:]) > 1:
+        patches = op.macs(*graph.shapes(node)) // op.weight.shape[0]
+        found.append(LayerWork(GATHER, 0, patches))
+    return found
 
 
 def _kind(node: Node) -> str | None:

@@ -19,7 +19,7 @@ from flow.requant import Rounding
 from flow.schedule.generators import Demand
 from flow.schedule.host_table import TABLE, host_predictor, read_table, shuffled, write_table
 from flow.schedule.latency import fit, leave_one_out, residual
-from flow.schedule.layer_work import CALL, LayerWork, network_work
+from flow.schedule.layer_work import CALL, GATHER, PIXEL, LayerWork, network_work
 from flow.schedule.margin import margin
 from flow.schedule.platform_file import load_platform
 from flow.schedule.trace_spec import make_trace, stretched, told
@@ -204,18 +204,37 @@ def test_the_work_of_a_networks_layers() -> None:
         last = made
     assert network_work(Graph.build("net", first, tuple(nodes))) == (
         LayerWork(CALL, 0, 0),
-        LayerWork("depthwise", 27 * 16, 48 + 48 + 27 + 12),
+        # 16 channels at a time
+        LayerWork("depthwise", 27 * 16 * 16 // 3, 48 + 48 + 27 + 12),
+        LayerWork(PIXEL, 16, 0),
         LayerWork("pool", 0, 48 + 12),
-        LayerWork("dense", 120, 12 + 40 + 120 + 40),
+        # 8 inputs and 8 outputs at a time
+        LayerWork("dense", 16 * 16, 12 + 40 + 120 + 40),
     )
+
+
+def test_patches_are_gathered_unless_they_are_pixels() -> None:
+    """Of 5 channels and 6 x 6 positions, 3 x 3 patches; of 1 x 1 there is nothing to gather."""
+    one, wide = (Fraction(1),), QType(32, signed=True)
+    first = Value("x", (5, 6, 6), QType(8, signed=False), one)
+    for size, gathered in ((3, [LayerWork(GATHER, 0, 5 * 9 * 36)]), (1, [])):
+        op = Conv(
+            np.ones((9, 5, size, size), np.int64), np.zeros(9, np.int64), pads=(size // 2,) * 4
+        )
+        node = Node("n", op, ("x",), Value("y", op.output_shape(first.shape), wide, one))
+        _, conv, *around = network_work(Graph.build("net", first, (node,)))
+        assert conv.macs == 16 * 8 * size * size * 36
+        assert around == [LayerWork(PIXEL, 36, 0), *gathered]
 
 
 def test_latencies_of_real_networks_are_predicted_as_well_as_is_said() -> None:
     """The committed measurements: the margin covers others as often as it says, on average over
-    random splits, and half of all networks are told within 35 % by the others."""
+    random splits; half of all networks are told within 30 % by the others, and of twenty all
+    but one within twice."""
     seen = shuffled(read_table(TABLE))
     assert len(seen) > 60
-    assert np.median(np.abs(np.exp(leave_one_out(seen)) - 1)) < 0.35
+    off = np.abs(np.exp(leave_one_out(seen)) - 1)
+    assert np.median(off) < 0.3 and np.percentile(off, 95) < 1.0
     covered, coverage = [], 0.8
     third = len(seen) // 3
     for seed in range(40):
