@@ -81,6 +81,8 @@ def _shown(told: Told) -> Iterator[str]:
         yield _line(metric)
     for name, why in told.unknown.items():
         yield f"  {name:{_NAME}} {'unknown':28} {why}"
+    if (found := told.verdict) is not None:
+        yield f"  {f'on {found.part}':{_NAME}} {found.fit.value:28} {found.why}"
 
 
 def _line(metric: Metric) -> str:
@@ -90,4 +92,5 @@ def _line(metric: Metric) -> str:
 
 def _json(told: Told) -> dict[str, Any]:
     metrics = [metric.to_json() for metric in told.metrics]
-    return {"metrics": metrics, "unknown": dict(told.unknown)}
+    fit = {} if told.verdict is None else {"fit": told.verdict.to_json()}
+    return {"metrics": metrics, "unknown": dict(told.unknown), **fit}

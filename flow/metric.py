@@ -73,12 +73,35 @@ class Metric:
         )
 
 
+class Fit(Enum):
+    """Whether a design fits a part, decided on the ends of what it may take: `fits` on the upper
+    ones, `does not fit` on a lower one; what lies between, or is not known, may not fit."""
+
+    FITS = "fits"
+    MAY_NOT = "may not fit"
+    DOES_NOT = "does not fit"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a design fits a part, and what decides that."""
+
+    part: str
+    fit: Fit
+    why: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"part": self.part, "fit": self.fit.value, "why": self.why}
+
+
 @dataclass(frozen=True)
 class Told:
-    """Figures, and why others cannot be told, by their names: what is not known is never 0."""
+    """Figures, and why others cannot be told, by their names: what is not known is never 0. With a
+    part, whether the design fits it."""
 
     metrics: tuple[Metric, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
 
 def share_interval(hits: int, total: int, coverage: float = 0.95) -> Interval:

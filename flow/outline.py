@@ -73,7 +73,8 @@ class Known:
 class Step:
     """One operation. `taken` is how many values one output takes: the inputs of a matrix's row, the
     places of a window, the operands of a sum; there are `channels` * `positions` outputs. Bits are
-    those of one input, one output and one weight."""
+    those of one input, one output and one weight. A requantization is `scaled` where it is more
+    than a shift and a clamp."""
 
     name: str
     role: Role
@@ -85,6 +86,7 @@ class Step:
     made_bits: int
     weight_bits: int | None = None
     known: Known | None = None
+    scaled: bool = False
 
     @property
     def outputs(self) -> int:
@@ -161,7 +163,15 @@ def _step(graph: Graph, node: Node, sources: tuple[str, ...], given: int) -> Ste
         _bits(graph, node.output.name),
         weight_bits,
         known,
+        _scaled(op),
     )
+
+
+def _scaled(op: object) -> bool:
+    if isinstance(op, Requant):
+        parts = (part for scale in op.scale for part in (scale.numerator, scale.denominator))
+        return any(part.bit_count() != 1 for part in parts)
+    return isinstance(op, Threshold)
 
 
 def _role(op: object, operands: int) -> tuple[Role, int]:

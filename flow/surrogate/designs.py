@@ -11,8 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.csv_table import CsvTable
 from flow.errors import UsageError
@@ -20,6 +22,7 @@ from flow.surrogate.hls4ml import Reused, Way
 from flow.surrogate.trees import Floats
 
 MAX_BYTES = 64 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,13 @@ _NTORC_COLUMNS = (
     *("lut", "ff", "bram_18k"),
 )
 _Made = tuple[Reused, dict[str, float]]  # with its labels
+QUICKEST = Source(
+    "quickest",
+    "cornell-zhang/quickest @3d48265, hls/data/samples/",
+    "BSD-3-Clause",
+    "Vivado HLS, and Vivado after implementation, of generic designs on four devices",
+    ("quickest/data1.csv",),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +134,37 @@ def _reused(row: _Row) -> _Made | None:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A label of designs by two tools: what the later one left of what the earlier one announced
+    (n,), and of which design each row is a variant (n,)."""
+
+    ratio: Floats
+    design: NDArray[np.int64]
+
+
+def read_pairs(folder: Path, labels: Sequence[str]) -> dict[str, Pairs]:
+    """By label; rows of which nothing was announced are left out."""
+    columns = {label: (label.upper(), f"{label.upper()}_impl") for label in labels}
+    needed = ("Design_Index", *(name for pair in columns.values() for name in pair))
+
+    def read(row: _Row) -> tuple[int, dict[str, tuple[float, float]]]:
+        counts = {
+            label: (row.number(first), row.number(then)) for label, (first, then) in columns.items()
+        }
+        return row.whole("Design_Index"), counts
+
+    rows = [told for name in QUICKEST.files for told in _read(folder / name, needed, read)]
+    found = {}
+    for label in labels:
+        told = [(of[label][1] / of[label][0], design) for design, of in rows if of[label][0] > 0]
+        if not told:
+            raise UsageError(f"{QUICKEST.name}: its tables hold no design that has any {label}")
+        ratio, which = zip(*told, strict=True)
+        found[label] = Pairs(np.array(ratio), np.array(which, dtype=np.int64))
+    return found
+
+
 def _designs(source: Source, way: Way, rows: Sequence[_Made]) -> Designs:
     if not rows:
         raise UsageError(f"{source.name}: its tables hold no design that is {way.value}")
@@ -154,7 +195,7 @@ class _Row:
         return int(value)
 
 
-def _read(path: Path, columns: tuple[str, ...], row: Callable[[_Row], _Made | None]) -> list[_Made]:
+def _read(path: Path, columns: tuple[str, ...], row: Callable[[_Row], T | None]) -> list[T]:
     """What `row` makes of the rows, but None."""
     table = CsvTable(path, columns, MAX_BYTES, "design", f"see {folder_hint()}")
     found = table.rows(table.text(), lambda cells: row(_Row(cells)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from flow.outline import INPUT, Outline, Role, Step
-from flow.qat.formats import Activation
+from flow.qat.formats import Activation, Format, Scale
 from flow.qat.recipe import (
     Add,
     Conv,
@@ -55,13 +55,13 @@ def recipe_outline(recipe: Recipe) -> Outline:
         ends[layer.name], shapes[layer.name] = layer.name, row.output_shape
         bits[layer.name] = step.made_bits
         if row.act is not None:
-            steps.append(_quantized(step, row.act, recipe.activation))
+            steps.append(_quantized(step, row.act, recipe))
             ends[layer.name], bits[layer.name] = steps[-1].name, row.act
     return Outline(recipe.name, prod(recipe.input_shape), recipe.input_bits, tuple(steps))
 
 
-def _quantized(step: Step, bits: int, activation: Activation) -> Step:
-    table = activation is not Activation.RELU
+def _quantized(step: Step, bits: int, recipe: Recipe) -> Step:
+    table = recipe.activation is not Activation.RELU
     return Step(
         f"{step.name}:act",
         Role.TABLE if table else Role.REQUANT,
@@ -71,7 +71,16 @@ def _quantized(step: Step, bits: int, activation: Activation) -> Step:
         step.positions,
         step.made_bits,
         bits,
+        scaled=not table and not _shifts(recipe),
     )
+
+
+def _shifts(recipe: Recipe) -> bool:
+    """Whether all scales will be powers of two, whatever training finds."""
+    formats = {recipe.input_format}
+    formats |= {recipe.format(each.name, "weight_format") for each in recipe.layers}
+    formats |= {recipe.format(each.name, "act_format") for each in recipe.layers}
+    return recipe.scale is Scale.PO2 and formats <= {Format.INTEGER, Format.FIXED}
 
 
 def _taken(layer: Layer, shape: tuple[int, ...], operands: int) -> int:

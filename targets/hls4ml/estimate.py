@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.metric import Interval, Kind, Metric, Told
+from flow.metric import Fit, Interval, Kind, Metric, Told, Verdict
 from flow.outline import FUSED, WEIGHTED, Outline, Role, Step
-from flow.surrogate.hls4ml import (
-    FEATURES,
-    Reused,
-    Way,
-    cycles,
-    features,
-    interval,
-    matrix,
-    terms,
-)
-from flow.surrogate.store import Fitted, shipped
-from flow.surrogate.structure import NOTHING, Range
+from flow.spans import Spans
+from flow.surrogate.fits import Need, verdict
+from flow.surrogate.hls4ml import FEATURES, Way, cycles, features, interval, terms
+from flow.surrogate.shift import NO_BRAM, shipped_shifts
+from flow.surrogate.store import Fitted
 from flow.surrogate.trees import Floats
-from targets.hls4ml.backends import Strategy
+from targets.hls4ml.parts import COUNTED, find_stock
+from targets.hls4ml.totals import Setting, Totals, fitted, reused, totals
 
-SEARCH = "wa-hls4ml-search"  # the table whose estimators are asked
+REPORT, VIVADO = "in HLS report", "by Vivado"
 _SEEN = 747  # designs of which each had exactly so many DSPs
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How one layer with weights is done."""
+class Build:
+    """What is told to HLS of a whole design: the part, its clock's period, and whether values go
+    from layer to layer through streams; `vendor` is whether its tools are AMD's."""
 
-    strategy: Strategy
-    reuse: int
+    part: str
+    clock_ns: float
+    stream: bool
+    vendor: bool
 
 
 def timing(reuse: Sequence[int], scales: int) -> list[Metric]:
@@ -49,26 +46,33 @@ def timing(reuse: Sequence[int], scales: int) -> list[Metric]:
     ]
 
 
-def estimates(network: Outline, settings: Mapping[str, Setting], vendor: bool) -> Told:
-    """Of the layers with weights, by name; `vendor` is whether its tools are AMD's."""
+def estimates(network: Outline, settings: Mapping[str, Setting], build: Build) -> Told:
+    """With the settings of the layers with weights, by name."""
     weighted = [step for step in network.steps if step.role in WEIGHTED]
-    if network.unknown or not weighted:
+    if network.unknown:
+        why = f"nothing is known of what {', '.join(network.unknown)} does"
+        return Told((), dict.fromkeys(("latency", "interval", *_counts()), why), _lost(build, why))
+    if not weighted:
         return Told()
-    whole = _whole(network, weighted, settings, vendor)
-    if not vendor:
-        return Told(tuple(whole), {"lut": "no design for these devices was seen"})
+    chosen = [settings[step.name] for step in weighted]
+    whole = _whole(network, weighted, chosen, build.vendor)
+    if not build.vendor:
+        why = "no design for these devices was seen"
+        return Told(tuple(whole), dict.fromkeys(_counts(), why))
+    found = totals(network, [chosen], build.stream)
+    counts, unknown = _counted(found)
     layers = [_layer(step, settings[step.name]) for step in weighted]
     metrics = (metric for layer in layers for metric in layer.metrics)
-    unknown = {name: why for layer in layers for name, why in layer.unknown.items()}
-    return Told((*whole, *metrics), unknown)
+    unknown |= {name: why for layer in layers for name, why in layer.unknown.items()}
+    return Told((*whole, *counts, *metrics), unknown, fit_of(found, build))
 
 
 def _whole(
-    network: Outline, weighted: Sequence[Step], settings: Mapping[str, Setting], vendor: bool
+    network: Outline, weighted: Sequence[Step], settings: Sequence[Setting], vendor: bool
 ) -> list[Metric]:
-    reuse = [settings[step.name].reuse for step in weighted]
+    reuse = [setting.reuse for setting in settings]
     plain = all(step.role in (Role.DENSE, *FUSED) for step in network.steps)
-    adders = any(each.strategy is Strategy.DISTRIBUTED_ARITHMETIC for each in settings.values())
+    adders = any(setting.adders for setting in settings)
     if not plain:
         every = max(s.positions * r for s, r in zip(weighted, reuse, strict=True))
         source = "largest of output positions * reuse factor over the layers; not checked"
@@ -76,51 +80,90 @@ def _whole(
     if adders or not vendor:
         source = "largest reuse factor over the layers; not checked for such designs"
         return [Metric("interval", max(reuse), "cycles", Kind.ASSUMED, source)]
-    scales = sum(step.role is Role.REQUANT for step in network.steps)
-    return [*timing(reuse, scales), _dsps(weighted, settings)]
+    return timing(reuse, sum(step.role is Role.REQUANT for step in network.steps))
 
 
-def _dsps(weighted: Sequence[Step], settings: Mapping[str, Setting]) -> Metric:
-    parts = [_dsps_of(step, settings[step.name]) for step in weighted]
-    found = sum(parts, NOTHING)
-    certain = found.low == found.high
-    source = (
-        f"one a multiplier for weights of 8 bits or more, none for 4 or less; exact in C synthesis "
-        f"of {_SEEN} of {_SEEN} dense layers (Vitis HLS)"
-        if certain
-        else "between none and one a product: not decided by bits and reuse factor alone"
-    )
-    coverage = _SEEN / (_SEEN + 1) if certain else 1.0
-    between = Interval(found.low, found.high, coverage)
-    return Metric("dsp", found.likely, "1", Kind.ESTIMATED, source, between)
+def _counts() -> Iterator[str]:
+    """Names of what is counted of a whole design, of either account."""
+    yield from (f"{name} {REPORT}" for name in COUNTED)
+    yield from (f"{name} {VIVADO}" for name in COUNTED)
 
 
-def _dsps_of(step: Step, setting: Setting) -> Range:
-    if setting.strategy is Strategy.DISTRIBUTED_ARITHMETIC:
-        return NOTHING
-    reuse = setting.reuse if setting.strategy is Strategy.RESOURCE else 1
-    return Reused(*matrix(step), reuse, step.weight_bits or 0, step.given_bits).dsps
+def _counted(found: Totals) -> tuple[list[Metric], dict[str, str]]:
+    """HLS' report and what Vivado will leave of it, each for itself."""
+    metrics, unknown = [], {}
+    for name, spans in found.report.items():
+        source, coverage = _source(name, spans, found)
+        called = f"{name} {REPORT}"
+        if not spans.known[0]:
+            unknown[called] = found.why[0] or "not told of such networks"
+            continue
+        metrics.append(_estimated(called, spans, source, coverage))
+    for name in COUNTED:
+        called = f"{name} {VIVADO}"
+        left = found.vivado.get(name)
+        if left is None:
+            unknown[called] = NO_BRAM
+        elif not left.known[0]:
+            unknown[called] = f"{name} {REPORT} is not known"
+        else:
+            shifts = shipped_shifts()
+            _, coverage = _source(name, found.report[name], found)
+            missed = 2 - coverage - shifts.of[name].coverage
+            source = f"{name} {REPORT}, {shifts.source}"
+            metrics.append(_estimated(called, left, source, max(1 - missed, 0.01)))
+    return metrics, unknown
+
+
+def _source(name: str, spans: Spans, found: Totals) -> tuple[str, float]:
+    if name != "dsp":
+        return "sum of the layers' and activations' ends; no whole network was seen", found.coverage
+    if spans.low[0] == spans.high[0]:
+        return (
+            f"one a multiplier for weights of 8 bits or more, none for 4 or less; exact in C "
+            f"synthesis of {_SEEN} of {_SEEN} dense layers (Vitis HLS)"
+        ), _SEEN / (_SEEN + 1)
+    return "between none and one a product: not decided by bits and reuse factor alone", 1.0
+
+
+def _estimated(name: str, spans: Spans, source: str, coverage: float) -> Metric:
+    low, value, high = (float(each[0]) for each in (spans.low, spans.likely, spans.high))
+    return Metric(name, value, "1", Kind.ESTIMATED, source, Interval(low, high, coverage))
+
+
+def fit_of(found: Totals, build: Build, row: int = 0) -> Verdict | None:
+    """Whether one of the ways fits its part; None where what the part has is not known."""
+    stock = find_stock(build.part)
+    if stock is None:
+        return None
+    needs, unknown = {}, []
+    for name in COUNTED:
+        spans = found.worst(name)
+        if spans.known[row]:
+            needs[name] = Need(float(spans.low[row]), float(spans.high[row]), stock.has[name])
+        else:
+            unknown.append(name)
+    return verdict(stock.device, needs, unknown)
+
+
+def _lost(build: Build, why: str) -> Verdict | None:
+    stock = find_stock(build.part)
+    return None if stock is None else Verdict(stock.device, Fit.MAY_NOT, why)
 
 
 def _layer(step: Step, setting: Setting) -> Told:
     """What C synthesis will report of a layer alone: what lies between layers is not in it."""
-    if step.role is not Role.DENSE or setting.strategy is Strategy.DISTRIBUTED_ARITHMETIC:
+    if step.role is not Role.DENSE or setting.adders:
         return Told((), {f"{step.name} lut": "only dense layers with multipliers were seen"})
-    reuse = setting.reuse if setting.strategy is Strategy.RESOURCE else 1
-    way = Way.REUSED if reuse > 1 else Way.UNROLLED
-    made = [Reused(step.taken, step.channels, reuse, step.weight_bits or 0, step.given_bits)]
-    fitted = {
-        each.about["label"]: each
-        for each in shipped().values()
-        if (each.about["table"], each.about["way"]) == (SEARCH, way.value)
-    }
+    way = Way.REUSED if setting.actual > 1 else Way.UNROLLED
+    made, learned = [reused(step, setting)], fitted(way)
     rows = features(made)
     metrics = []
-    for label, each in fitted.items():
+    for label, each in learned.items():
         strange = each.estimator.hull.strange(rows)[0]
         if strange.any():
             return Told(
-                (), {f"{step.name} {label}": _why(each, rows[0], strange) for label in fitted}
+                (), {f"{step.name} {label}": _why(each, rows[0], strange) for label in learned}
             )
         found = each.estimator.estimate(rows, terms(made, way))
         beyond = "; beyond all that were seen, hence wide" if found.outside[0] else ""

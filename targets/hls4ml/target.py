@@ -25,13 +25,14 @@ from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.backends import FACTS, Backend, Strategy
 from targets.hls4ml.binary import Binary, Product
-from targets.hls4ml.estimate import Setting, estimates, timing
+from targets.hls4ml.estimate import Build, estimates, timing
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
 from targets.hls4ml.notes import notes
 from targets.hls4ml.project import TOP, write_project
 from targets.hls4ml.state import Lowered
+from targets.hls4ml.totals import Setting
 
 AUTO = "auto"
 
@@ -165,7 +166,16 @@ class Hls4ml(Target):
         return [*found, *self._signs(layers), *self._cycles(graph, layers)]
 
     def estimate(self, network: Outline, graph: Graph | None) -> Told:
-        settings = {
+        return estimates(network, self._settings(network), self._built)
+
+    @property
+    def _built(self) -> Build:
+        vendor = FACTS[self.backend].synthesizer is not None
+        return Build(self.design.part, self.clock_ns, self.io_type is IoType.STREAM, vendor)
+
+    def _settings(self, network: Outline) -> dict[str, Setting]:
+        """Of every layer with weights."""
+        return {
             step.name: Setting(
                 self.layer_option(step.name, "strategy"),
                 self._reuse_of(
@@ -175,7 +185,6 @@ class Hls4ml(Target):
             for step in network.steps
             if step.role in WEIGHTED
         }
-        return estimates(network, settings, FACTS[self.backend].synthesizer is not None)
 
     def _signs(self, layers: list[Layer]) -> list[Metric]:
         """What each layer costs whose weights or inputs are only -1 and 1, and how it is done."""

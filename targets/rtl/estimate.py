@@ -16,9 +16,10 @@ from functools import cache
 from importlib import resources
 from math import sqrt
 
-from flow.metric import Interval, Kind, Metric
+from flow.metric import Interval, Kind, Metric, Verdict
 from flow.qtype import QType
 from flow.report.vendor.synthesis import Resource
+from flow.surrogate.fits import Need, verdict
 from targets.rtl.diagram import diagram
 from targets.rtl.implement.fit import Excess, TooLarge, taken
 from targets.rtl.implement.implement import called
@@ -110,6 +111,15 @@ def estimate_metrics(work: Work, part: Part) -> list[Metric]:
         )
         for kind, found in estimates(work, part.family, rows).items()
     ]
+
+
+def fit_of(work: Work, part: Part) -> Verdict:
+    """Whether the design fits, decided on the ends of the estimates: it has no DSPs and no RAM."""
+    needs = {
+        called(kind, part): Need(found.low, found.high, part.has[kind].count)
+        for kind, found in estimates(work, part.family, table()).items()
+    }
+    return verdict(part.name, needs)
 
 
 def require_room(work: Work, part: Part) -> None:

@@ -17,16 +17,17 @@ import numpy as np
 
 from flow.errors import DoesNotFit, FlowError, Offence, UsageError
 from flow.graph import Graph
-from flow.metric import Kind, Metric, Told
+from flow.metric import Fit, Kind, Metric, Told, Verdict
 from flow.ops import Conv, Dense, IntArray, Requant
 from flow.options import require_range
 from flow.outline import Outline
 from flow.qtype import QType
 from flow.report.layers import groups
+from flow.surrogate.shift import NO_YOSYS
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Aside, Tool
 from targets.rtl import gates, simulation, uart
-from targets.rtl.estimate import Work, estimate_metrics, require_room
+from targets.rtl.estimate import Work, estimate_metrics, fit_of, require_room
 from targets.rtl.figures import hardware, of_layer, speed
 from targets.rtl.implement.fit import TooLarge
 from targets.rtl.implement.implement import implement, implement_tools, read_implementation
@@ -245,7 +246,8 @@ class Rtl(Target):
         interval = Metric("interval", 1, "cycles", Kind.MEASURED, every)
         if graph is None:
             why = "the sums depend on the weights; give a trained network as a file"
-            return Told((interval,), {name: why for name in ("latency_cycles", "adders")})
+            fit = Verdict(self.part, Fit.MAY_NOT, why) if self.part else None
+            return Told((interval,), {name: why for name in ("latency_cycles", "adders")}, fit)
         made, ports = self._network(graph, ()), Ports.of(graph)
         timing, laid = Timing.of(made.latency, ports), "counted in the pipeline as it is laid out"
         counts = {
@@ -258,9 +260,12 @@ class Rtl(Target):
         found = [
             Metric(name, count, unit, Kind.MEASURED, laid) for name, (count, unit) in counts.items()
         ]
-        if self.part:
-            found += estimate_metrics(Work.of(made, ports), find_part(self.part))
-        return Told((*found, interval))
+        if not self.part:
+            return Told((*found, interval))
+        work, part = Work.of(made, ports), find_part(self.part)
+        metrics = (*found, interval, *estimate_metrics(work, part))
+        unknown = {} if part.family.routed else {"lut by Vivado": NO_YOSYS}
+        return Told(metrics, unknown, fit_of(work, part))
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         facts = _facts(folder)

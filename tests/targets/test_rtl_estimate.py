@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flow.metric import Fit
 from flow.metric import Kind as Worth
 from flow.report.vendor.synthesis import Count, Stage, Synthesis
+from flow.surrogate.fits import Need
 from targets.rtl import estimate
 from targets.rtl.estimate import COUNTED, WIDER, Row, Work, estimate_metrics, estimates, table
 from targets.rtl.implement.fit import TooLarge, demand
@@ -53,6 +55,31 @@ def test_an_estimate_holds_for_a_design_that_it_has_not_seen(row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_what_fits_is_not_refused(row: Row) -> None:
     estimate.require_room(row.work, part_with(row))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_design_of_the_table_is_never_said_to_fit_a_part_that_is_too_small(row: Row) -> None:
+    """Of anything that it takes, one less is too few; with as much it is not refused, and with what
+    the upper ends tell it fits."""
+    others = [other for other in table() if other.design != row.design]
+    ends = estimates(row.work, row.family, others)
+    for kind, count in row.taken.items():
+        need = Need(ends[kind].low, ends[kind].high, max(int(count) - 1, 0))
+        assert need.fit is not Fit.FITS
+        assert replace(need, has=count).fit is not Fit.DOES_NOT
+        assert replace(need, has=ends[kind].high).fit is Fit.FITS
+
+
+def test_three_answers_for_three_parts() -> None:
+    row = next(row for row in table() if row.family is Family.XC7)
+    small, large = find_part("xc7a100t"), find_part("xc7a100t")
+    small = replace(small, has={kind: Stock(1, "made up") for kind in COUNTED})
+    large = replace(large, has={kind: Stock(10**9, "made up") for kind in COUNTED})
+    assert estimate.fit_of(row.work, small).fit is Fit.DOES_NOT
+    assert estimate.fit_of(row.work, part_with(row)).fit is Fit.MAY_NOT
+    assert estimate.fit_of(row.work, large).fit is Fit.FITS
+    with pytest.raises(TooLarge):
+        estimate.require_room(row.work, small)
 
 
 @given(

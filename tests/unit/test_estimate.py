@@ -11,7 +11,7 @@ import pytest
 
 from flow.errors import UsageError
 from flow.estimate import estimate
-from flow.metric import Kind
+from flow.metric import Fit, Kind
 from flow.plan import Request
 from models import MODELS
 from targets import TARGETS
@@ -58,6 +58,19 @@ def test_what_a_target_cannot_do_is_said(tmp_path: Path) -> None:
         "unsupported: the network unrolled is 4 products"
     )
     assert "unknown" in str(estimate(request))
+
+
+def test_whether_it_fits_a_part(tmp_path: Path) -> None:
+    request = Request(str(net(tmp_path)), "rtl", {"part": "xc7z020"})
+    told = estimate(request).targets["rtl"]
+    assert told.verdict is not None and told.verdict.fit is Fit.FITS
+    assert "both Yosys and Vivado" in told.unknown["lut by Vivado"]
+    shown = str(estimate(request))
+    assert "  on xc7z020             fits  " in shown
+    assert estimate(request).to_json()["targets"]["rtl"]["fit"]["fit"] == "fits"
+    untold = estimate(Request("digits_mlp", "rtl", {"part": "hx8k"})).targets["rtl"]
+    assert untold.verdict is not None and untold.verdict.fit is Fit.MAY_NOT
+    assert "depend on the weights" in untold.verdict.why
 
 
 def test_wrong_names_are_refused() -> None:
