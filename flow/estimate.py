@@ -14,7 +14,7 @@ from flow.surrogate.recipes import recipe_outline
 from flow.surrogate.structure import structure
 from targets import TARGETS
 
-_NAME = 22
+_NAME = 24
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Known:
 @dataclass(frozen=True)
 class Step:
     """One operation. `taken` is how many values one output takes: the inputs of a matrix's row, the
-    places of a window, the operands of a sum; there are `channels` * `positions` outputs. Bits are
+    places of a window, the operands of a sum; a convolution's are at `window` places; there are `channels` * `positions` outputs. Bits are
     those of one input, one output and one weight. A requantization is `scaled` where it is more
     than a shift and a clamp."""
 
@@ -87,6 +87,7 @@ class Step:
     weight_bits: int | None = None
     known: Known | None = None
     scaled: bool = False
+    window: int = 1
 
     @property
     def outputs(self) -> int:
@@ -164,6 +165,7 @@ def _step(graph: Graph, node: Node, sources: tuple[str, ...], given: int) -> Ste
         weight_bits,
         known,
         _scaled(op),
+        prod(op.weight.shape[2:]) if isinstance(op, Conv) else 1,
     )
 
 

@@ -8,6 +8,7 @@ from math import prod
 
 from flow.graph import Graph, Node
 from flow.ops import Conv, Dense, MaxPool, Movement, SumPool
+from flow.outline import INPUT, WEIGHTED, Outline, Role, Step
 
 CALL = "call"  # what a runtime takes once an inference, whatever the network: a layer of its own
 GATHER = "gather"  # a convolution's patches, which are brought together before they are multiplied
@@ -108,6 +109,59 @@ def _stored_bits(graph: Graph, node: Node) -> int:
 
 def _size(bits: int) -> int:
     return 1 if bits <= 8 else 2 if bits <= 16 else 4
+
+
+_KINDS: dict[Role, str] = {
+    Role.DENSE: "dense",
+    Role.CONV: "conv",
+    Role.DEPTHWISE: "depthwise",
+    Role.MAX_POOL: "pool",
+    Role.SUM_POOL: "pool",
+    Role.ADD: "join",
+    Role.MUL: "join",
+    Role.MOVE: "move",
+}
+
+
+def outline_work(network: Outline) -> Network:
+    """As `network_work`, of a network by its shapes and bits, with or without weights. What nothing
+    is known of is a call of the kind unknown."""
+    calls: list[LayerWork] = [LayerWork(CALL, 0, 0)]
+    held = {INPUT: network.inputs * _size(network.input_bits)}
+    readers: dict[str, list[Step]] = {}
+    for step in network.steps:
+        held[step.name] = step.outputs * _size(step.made_bits)
+        for source in step.sources:
+            readers.setdefault(source, []).append(step)
+    for step in network.steps:
+        kind = "unknown" if step.role is Role.UNKNOWN else _KINDS.get(step.role)
+        if kind is None:
+            continue
+        last = step
+        while len(after := readers.get(last.name, [])) == 1 and _fused(after[0]):
+            last = after[0]
+        moved = sum(held[source] for source in step.sources) + step.outputs * _size(last.made_bits)
+        if step.role in WEIGHTED:
+            moved += step.weights + 4 * step.channels
+        calls.append(LayerWork(kind, _step_products(step), moved))
+        if step.role in (Role.CONV, Role.DEPTHWISE):
+            calls.append(LayerWork(PIXEL, step.positions, 0))
+        if step.role is Role.CONV and step.window > 1:
+            calls.append(LayerWork(GATHER, 0, step.taken * step.positions))
+    return tuple(calls)
+
+
+def _step_products(step: Step) -> int:
+    if step.role not in WEIGHTED:
+        return 0
+    outs, ins = step.channels, step.taken // step.window
+    if step.role is Role.DEPTHWISE:
+        return step.taken * _filled(outs, LANES) * step.positions
+    return step.window * _filled(ins, BLOCK) * _filled(outs, BLOCK) * step.positions
+
+
+def _fused(step: Step) -> bool:
+    return step.role not in _KINDS and step.role is not Role.UNKNOWN
 
 
 def totals(network: Network) -> Mapping[str, tuple[int, int, int]]:

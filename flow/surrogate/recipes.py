@@ -16,6 +16,7 @@ from flow.qat.recipe import (
     Layer,
     MaxPool,
     Recipe,
+    Weighted,
     taps,
 )
 
@@ -50,6 +51,7 @@ def recipe_outline(recipe: Recipe) -> Outline:
             given,
             _sum_bits(role, taken, given, row.weight),
             row.weight,
+            window=taps(layer) if isinstance(layer, Weighted) else 1,
         )
         steps.append(step)
         ends[layer.name], shapes[layer.name] = layer.name, row.output_shape

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from flow.metric import Fit, Interval, Kind, Metric, Told, Verdict
 from flow.outline import FUSED, WEIGHTED, Outline, Role, Step
 from flow.spans import Spans
+from flow.surrogate import energy
 from flow.surrogate.fits import Need, verdict
 from flow.surrogate.hls4ml import FEATURES, Way, cycles, features, interval, terms
 from flow.surrogate.shift import NO_BRAM, shipped_shifts
 from flow.surrogate.store import Fitted
+from flow.surrogate.structure import Range
 from flow.surrogate.trees import Floats
 from targets.hls4ml.parts import COUNTED, find_stock
 from targets.hls4ml.totals import Setting, Totals, fitted, reused, totals
@@ -61,10 +63,12 @@ def estimates(network: Outline, settings: Mapping[str, Setting], build: Build) -
         return Told(tuple(whole), dict.fromkeys(_counts(), why))
     found = totals(network, [chosen], build.stream)
     counts, unknown = _counted(found)
+    energies, lost = _energy(network, found, build)
+    unknown |= lost
     layers = [_layer(step, settings[step.name]) for step in weighted]
     metrics = (metric for layer in layers for metric in layer.metrics)
     unknown |= {name: why for layer in layers for name, why in layer.unknown.items()}
-    return Told((*whole, *counts, *metrics), unknown, fit_of(found, build))
+    return Told((*whole, *counts, *energies, *metrics), unknown, fit_of(found, build))
 
 
 def _whole(
@@ -112,6 +116,28 @@ def _counted(found: Totals) -> tuple[list[Metric], dict[str, str]]:
             missed = 2 - coverage - shifts.of[name].coverage
             source = f"{name} {REPORT}, {shifts.source}"
             metrics.append(_estimated(called, left, source, max(1 - missed, 0.01)))
+    return metrics, unknown
+
+
+def _energy(network: Outline, found: Totals, build: Build) -> tuple[list[Metric], dict[str, str]]:
+    """Of the logic, and of a board where one with the device was measured."""
+    logic = energy.unrolled if found.adders else energy.multiplied
+    metrics = [energy.switching(logic(network), fabric=True)]
+    stock = find_stock(build.part)
+    device = stock.device if stock is not None else build.part
+    seconds = [
+        Range(*(float(end[0]) for end in (s.low, s.likely, s.high))) * (1e-9 * build.clock_ns)
+        if s.known[0]
+        else None
+        for s in (found.latency, found.interval)
+    ]
+    metrics += energy.boards(device, *seconds)
+    told = {metric.name for metric in metrics}
+    unknown = {}
+    if energy.PIPELINED not in told:
+        unknown[energy.ALONE] = energy.no_board(device)
+    elif energy.ALONE not in told:
+        unknown[energy.ALONE] = "its latency is not known"
     return metrics, unknown
 
 

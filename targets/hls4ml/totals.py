@@ -60,8 +60,8 @@ class Setting:
 @dataclass(frozen=True, eq=False)
 class Totals:
     """Of n ways to build a network: counts in HLS' report and by Vivado, latency and interval in
-    cycles, the coverage of what was learned, and, by way, why that is unknown (empty: it is
-    not)."""
+    cycles, the coverage of what was learned, by way why that is unknown (empty: it is not), and
+    whether all ways do without multipliers."""
 
     report: Mapping[str, Spans]
     vivado: Mapping[str, Spans]
@@ -69,6 +69,7 @@ class Totals:
     interval: Spans
     coverage: float
     why: tuple[str, ...]
+    adders: bool
 
     def worst(self, name: str) -> Spans:
         """Of both accounts, for what must fit."""
@@ -95,7 +96,8 @@ def totals(network: Outline, settings: Sequence[Sequence[Setting]], stream: bool
     }
     vivado = {name: report[name] * ratio for name, ratio in ratios.items()}
     missed = 0.1 * len(layers.steps) + (1 - _RELU_COVERAGE) * bool(_activated(network))
-    return Totals(report, vivado, *_timing(network, layers), max(1 - missed, 0.01), why)
+    adders = all(setting.adders for _, setting in layers.made)
+    return Totals(report, vivado, *_timing(network, layers), max(1 - missed, 0.01), why, adders)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from math import sqrt
 
-from flow.metric import Interval, Kind, Metric, Verdict
+from flow.metric import Fit, Interval, Kind, Metric, Verdict
+from flow.outline import Outline
 from flow.qtype import QType
 from flow.report.vendor.synthesis import Resource
+from flow.surrogate import energy
 from flow.surrogate.fits import Need, verdict
+from flow.surrogate.structure import Range
 from targets.rtl.diagram import diagram
 from targets.rtl.implement.fit import Excess, TooLarge, taken
 from targets.rtl.implement.implement import called
 from targets.rtl.implement.parts import Family, Part
 from targets.rtl.netlist import Kind as Does
 from targets.rtl.netlist import Netlist, Operation
-from targets.rtl.ports import Ports
+from targets.rtl.ports import Ports, Timing
 from targets.rtl.verilog import register_bits
 
 TABLE = "estimate.csv"
@@ -111,6 +114,36 @@ def estimate_metrics(work: Work, part: Part) -> list[Metric]:
         )
         for kind, found in estimates(work, part.family, rows).items()
     ]
+
+
+def energies(
+    network: Outline, work: Work | None, part: Part | None, clock_mhz: float, timing: Timing | None
+) -> Iterator[Metric]:
+    """Of one inference: of the logic, of the part's core where its currents were measured, and of a
+    board where one with the part was. What depends on the weights is told with `work` and
+    `timing`."""
+    yield energy.switching(energy.unrolled(network), fabric=True)
+    if part is None or work is None or timing is None:
+        return
+    latency, interval = (
+        Range.exactly(cycles / (1e6 * clock_mhz))
+        for cycles in (timing.stream_latency, timing.stream_interval)
+    )
+    yield from energy.boards(part.device, latency, interval)
+    if part.draw is None or fit_of(work, part).fit is Fit.DOES_NOT:
+        return
+    found = estimates(work, part.family, table())
+    least = max(each.low for each in found.values())
+    most = sum(each.high for each in found.values())
+    low, _ = part.draw.milliwatts(least, clock_mhz)
+    _, high = part.draw.milliwatts(most, clock_mhz)
+    source = (
+        f"of {least:,.0f} to {most:,.0f} logic cells, as their LUTs, carries and flip-flops share "
+        f"them, at clock_mhz={clock_mhz:g}; {part.draw.source}"
+    )
+    for name, unit, times in (("core power", "mW", 1.0), ("core energy", "uJ", 1e3 * interval.low)):
+        between = Interval(times * low, times * high, 1 / 3)
+        yield Metric(name, sqrt(between.low * between.high), unit, Kind.ESTIMATED, source, between)
 
 
 def fit_of(work: Work, part: Part) -> Verdict:

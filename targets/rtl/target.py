@@ -23,11 +23,12 @@ from flow.options import require_range
 from flow.outline import Outline
 from flow.qtype import QType
 from flow.report.layers import groups
+from flow.surrogate.energy import ALONE, no_board, shipped_energies
 from flow.surrogate.shift import NO_YOSYS
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Aside, Tool
 from targets.rtl import gates, simulation, uart
-from targets.rtl.estimate import Work, estimate_metrics, fit_of, require_room
+from targets.rtl.estimate import Work, energies, estimate_metrics, fit_of, require_room
 from targets.rtl.figures import hardware, of_layer, speed
 from targets.rtl.implement.fit import TooLarge
 from targets.rtl.implement.implement import implement, implement_tools, read_implementation
@@ -244,10 +245,12 @@ class Rtl(Target):
         """With a graph its hardware is laid out, which takes as long as in a compile."""
         every = "a new input every cycle, whatever the network is"
         interval = Metric("interval", 1, "cycles", Kind.MEASURED, every)
+        if network.unknown:
+            why = f"nothing is known of what {', '.join(network.unknown)} does"
+            return self._untold((), why)
         if graph is None:
             why = "the sums depend on the weights; give a trained network as a file"
-            fit = Verdict(self.part, Fit.MAY_NOT, why) if self.part else None
-            return Told((interval,), {name: why for name in ("latency_cycles", "adders")}, fit)
+            return self._untold((interval, *self._energies(network, None, None)), why)
         made, ports = self._network(graph, ()), Ports.of(graph)
         timing, laid = Timing.of(made.latency, ports), "counted in the pipeline as it is laid out"
         counts = {
@@ -260,12 +263,27 @@ class Rtl(Target):
         found = [
             Metric(name, count, unit, Kind.MEASURED, laid) for name, (count, unit) in counts.items()
         ]
+        work = Work.of(made, ports)
+        energies = self._energies(network, work, timing)
         if not self.part:
-            return Told((*found, interval))
-        work, part = Work.of(made, ports), find_part(self.part)
-        metrics = (*found, interval, *estimate_metrics(work, part))
+            return Told((*found, interval, *energies))
+        part = find_part(self.part)
         unknown = {} if part.family.routed else {"lut by Vivado": NO_YOSYS}
+        if part.device not in shipped_energies().boards and part.draw is None:
+            unknown[ALONE] = no_board(part.device)
+        metrics = (*found, interval, *estimate_metrics(work, part), *energies)
         return Told(metrics, unknown, fit_of(work, part))
+
+    def _untold(self, metrics: tuple[Metric, ...], why: str) -> Told:
+        """Where no pipeline can be laid out."""
+        fit = Verdict(self.part, Fit.MAY_NOT, why) if self.part else None
+        return Told(metrics, dict.fromkeys(("latency_cycles", "adders", ALONE), why), fit)
+
+    def _energies(
+        self, network: Outline, work: Work | None, timing: Timing | None
+    ) -> tuple[Metric, ...]:
+        part = find_part(self.part) if self.part else None
+        return tuple(energies(network, work, part, self.clock_mhz, timing))
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         facts = _facts(folder)

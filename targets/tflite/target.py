@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from flow.artifact import write_json
 from flow.errors import FlowError, Offence, UsageError
 from flow.graph import Graph
-from flow.metric import Kind, Metric
+from flow.metric import Kind, Metric, Told
+from flow.outline import Outline
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from flow.verify import agreement
 from targets.tflite import snippet
 from targets.tflite.cpp import cpp
+from targets.tflite.estimate import estimates
 from targets.tflite.lower import lower
 from targets.tflite.model import DType
 from targets.tflite.model import Kind as Operation
@@ -205,6 +207,9 @@ class Tflite(Target):
 
     def host_seconds(self, graph: Graph, folder: Path, rounds: int) -> NDArray[np.float64]:
         return self._ran(graph, folder, rounds).seconds
+
+    def estimate(self, network: Outline, graph: Graph | None) -> Told:
+        return estimates(network)
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         lowered = self._lowered(graph, self._in_effect(folder))

@@ -5,8 +5,9 @@
 too, as speed does not depend on them), and the shipped models with untrained weights. Each is timed
 in a process of its own, in three turns of 300 inferences at three different times, all networks
 having their turn before the next; the median of the fastest turn counts, as a busy machine only
-ever makes a turn slower. Run with `make bench SUITE=latency`; writes flow/schedule/host_latency.csv
-and reports/baseline/latency_errors.csv.
+ever makes a turn slower. Run with `make bench SUITE=latency`; writes
+flow/schedule/host_latency.csv, the predictor that it gives beside it, and
+reports/baseline/latency_errors.csv.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import io
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import date
 from fractions import Fraction
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +29,16 @@ from flow.ops import Add, Conv, Dense, Flatten, MaxPool, Op
 from flow.ops.pointwise import Requant
 from flow.qtype import QType
 from flow.requant import Rounding
-from flow.schedule.host_table import TABLE, Row, read_table, shuffled, write_table
+from flow.schedule.host_table import (
+    FITTED,
+    TABLE,
+    Row,
+    fitted_predictor,
+    read_table,
+    shuffled,
+    write_predictor,
+    write_table,
+)
 from flow.schedule.latency import fit, leave_one_out, residual
 from flow.schedule.layer_work import network_work
 from flow.schedule.margin import margin
@@ -146,7 +158,18 @@ def main() -> int:
             print(f"turn {turn + 1} of {TURNS}", file=sys.stderr)
     rows = [Row(g.name, min(times[g.name]), network_work(g)) for g in graphs]
     write_table(TABLE, rows)
+    write_predictor(FITTED, fitted_predictor(read_table(TABLE), measured()))
     return errors()
+
+
+def measured() -> str:
+    """Where, by what and when."""
+    cpu = "a processor that does not tell its name"
+    if (info := Path("/proc/cpuinfo")).is_file():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    version = metadata.version("ai-edge-litert")
+    return f"LiteRT {version} on one thread of {cpu}, {date.today().isoformat()}"
 
 
 def file_of(

@@ -9,23 +9,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.errors import UsageError
+from flow.errors import FlowError, UsageError
 from flow.graph import Graph, Node, Value
 from flow.metric import Kind
 from flow.ops import Conv, Dense, Flatten, MaxPool, Relu
 from flow.ops.pointwise import Requant
+from flow.outline import outline
 from flow.qtype import QType
 from flow.requant import Rounding
 from flow.schedule.generators import Demand
-from flow.schedule.host_table import TABLE, host_predictor, read_table, shuffled, write_table
+from flow.schedule.host_table import (
+    TABLE,
+    fitted_predictor,
+    host_predictor,
+    read_predictor,
+    read_table,
+    shuffled,
+    write_predictor,
+    write_table,
+)
 from flow.schedule.latency import fit, leave_one_out, residual
-from flow.schedule.layer_work import CALL, GATHER, PIXEL, LayerWork, network_work
+from flow.schedule.layer_work import CALL, GATHER, PIXEL, LayerWork, network_work, outline_work
 from flow.schedule.margin import margin
 from flow.schedule.platform_file import load_platform
 from flow.schedule.trace_spec import make_trace, stretched, told
 from flow.schedule.variant_file import read_file, read_items
 from flow.schedule.variants import of_designs
 from flow.schedule.work import Run
+from tests.bench.latency import random_network
 
 GOOD = """
 [[variants]]
@@ -245,6 +256,30 @@ def test_latencies_of_real_networks_are_predicted_as_well_as_is_said() -> None:
         covered.append(np.mean(np.exp(errors[third:]) <= bounds.upper))
     assert np.mean(covered) >= coverage - 3 * math.sqrt(coverage * (1 - coverage) / len(seen))
     assert host_predictor().margin.high > host_predictor().margin.upper > 1
+
+
+def test_the_shipped_predictor_is_the_tables(tmp_path: Path) -> None:
+    path, shipped = tmp_path / "p.json", host_predictor()
+    assert fitted_predictor(read_table(TABLE), shipped.measured) == shipped
+    write_predictor(path, shipped)
+    assert read_predictor(path) == shipped
+    text = path.read_text()
+    for wrong in (
+        *("", "[]", text[:-3], text.replace('"margin"', '"m"')),
+        *(text.replace('"count": ', '"count": -'), text.replace(shipped.measured, "")),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(FlowError, match=r"p.json cannot be read: .*; fit it again"):
+            read_predictor(path)
+    with pytest.raises(FlowError, match="fit it again"):
+        read_predictor(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_outline_has_its_graphs_work(seed: int) -> None:
+    """Differential: of the same network by shapes and bits alone."""
+    graph = random_network(seed)
+    assert outline_work(outline(graph)) == network_work(graph)
 
 
 def test_a_damaged_table_is_told_with_the_line(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_whether_it_fits_a_part(tmp_path: Path) -> None:
     assert told.verdict is not None and told.verdict.fit is Fit.FITS
     assert "both Yosys and Vivado" in told.unknown["lut by Vivado"]
     shown = str(estimate(request))
-    assert "  on xc7z020             fits  " in shown
+    assert "  on xc7z020               fits  " in shown
     assert estimate(request).to_json()["targets"]["rtl"]["fit"]["fit"] == "fits"
     untold = estimate(Request("digits_mlp", "rtl", {"part": "hx8k"})).targets["rtl"]
     assert untold.verdict is not None and untold.verdict.fit is Fit.MAY_NOT
