@@ -7,7 +7,7 @@ BITWRIGHT = $(VENV)/bin/python -m flow
 JSON_FLAG = $(if $(JSON),--json)
 COMMON = --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 # A `$` in what the user gives is a character of its own, for make and for the shell.
-GIVEN = PLATFORM TRACE MODELS MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF COUNT SEED SCHEDULER PROCESSES
+GIVEN = PLATFORM TRACE MODELS MODEL TARGET OPTS OUT DATA TOOL ARTIFACT INPUT OUTPUT NAME ACCURACY SUITE SYNTH A B RUNS FAIL_IF COUNT SEED SCHEDULER PROCESSES SWEEP FRONT
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -40,8 +40,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 compile: $(VENV)/.ready ## MODEL=… TARGET=… [OPTS="key=value …"] [OUT=folder]: compile and prove
 	@$(BITWRIGHT) compile $(COMMON) $(if $(DATA),--data="$$DATA")
 
-estimate: $(VENV)/.ready ## MODEL=… [TARGET=…] [OPTS=…]: what it will cost, before any training
-	@$(BITWRIGHT) estimate --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" $(JSON_FLAG)
+estimate: $(VENV)/.ready ## MODEL=… [TARGET=…] [OPTS=…] [SWEEP="…" [FRONT=…]]: what it will cost, before any training
+	@$(BITWRIGHT) estimate --model="$$MODEL" --target="$$TARGET" --opts="$$OPTS" \
+	  $(if $(SWEEP),--sweep="$$SWEEP") $(if $(FRONT),--front="$$FRONT") $(if $(OUT),--out="$$OUT") $(JSON_FLAG)
 
 check: $(VENV)/.ready ## MODEL=… TARGET=… [DATA=…]: accuracy on simulated hardware, whole test set
 	@$(BITWRIGHT) check $(COMMON) $(if $(DATA),--data="$$DATA")

@@ -176,6 +176,11 @@ def _parser() -> argparse.ArgumentParser:
     estimate = commands.add_parser("estimate", help="what a model will cost, before any training")
     _add_model(estimate, _estimate, target=False)
     estimate.add_argument("--target", default="", help="a target's name (default: all of them)")
+    estimate.add_argument(
+        "--sweep", metavar='"KEY=VALUES ..."', help="many options at once: reuse_factor=1..64*2"
+    )
+    estimate.add_argument("--front", default="", help="figures that the best of them are chosen by")
+    estimate.add_argument("--out", type=Path, help="a sweep's folder (default: under --runs)")
     labels = commands.add_parser("labels", help="synthesize single layers, to fit estimates on")
     labels.add_argument("--count", type=int, default=1500, help="kernels to draw (default 1500)")
     labels.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
@@ -401,7 +406,14 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _estimate(args: argparse.Namespace) -> int:
     from flow.estimate import estimate
+    from flow.sweep import CHOSEN, sweep
 
+    if args.sweep is None and (args.front or args.out):
+        raise UsageError("FRONT and OUT are of SWEEP; give options to sweep, or leave them out")
+    if args.sweep is not None:
+        points = sweep(_request(args), args.sweep, args.front or CHOSEN)
+        print(json.dumps(points.to_json()) if args.json else points)
+        return 0
     found = estimate(_request(args))
     print(json.dumps(found.to_json()) if args.json else found)
     return 0

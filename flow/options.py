@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import math
 import typing
 from collections.abc import Mapping
@@ -39,8 +40,13 @@ def split_assignments(text: str) -> dict[str, str]:
     return found
 
 
-def option_types(cls: type) -> dict[str, type]:
+def option_types(cls: type) -> Mapping[str, type]:
     """The fields of `cls` that can be set as text, with their types, in order."""
+    return _option_types(cls)
+
+
+@functools.cache
+def _option_types(cls: type) -> Mapping[str, type]:
     hints = typing.get_type_hints(cls)
     return {
         field.name: hints[field.name]

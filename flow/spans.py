@@ -48,10 +48,13 @@ class Spans:
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """What a target tells of n designs: figures by name, their units, whether each fits its part,
-    and why figures are unknown, by the reason how many designs."""
+    """What a target tells of n designs: figures by name, their units, the part of each and whether
+    it fits that, and why something of it is unknown (empty: nothing is). `costs` are what designs
+    are chosen by, each at its upper end (n,), NaN where it is not known."""
 
     figures: Mapping[str, Spans]
     units: Mapping[str, str]
+    costs: Mapping[str, Floats]
+    parts: tuple[str, ...]
     fits: tuple[Fit, ...]
-    unknown: Mapping[str, int]
+    why: tuple[str, ...]

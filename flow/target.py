@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -18,6 +18,7 @@ from flow.metric import Metric, Told
 from flow.ops import IntArray
 from flow.options import option_types, parse_value, show_value, unknown_name, with_options
 from flow.outline import Outline
+from flow.spans import Swept
 from flow.tools import Tool
 
 
@@ -197,6 +198,11 @@ class Target(ABC):
         """What the hardware will be, told from a network's shapes and bits, and from its weights
         where there is a `graph`, which this target can do; builds nothing and runs no tool."""
         return Told()
+
+    def sweep(self, network: Outline, variants: Sequence[Self]) -> Swept | None:
+        """As `estimate` before there are weights, of many options at once; None where no figure
+        that is told then depends on options."""
+        return None
 
     def spread(self, graph: Graph, folder: Path, trial: Trial) -> Spread:
         """What the artifact in `folder` answers on hardware of which no piece is like another; with

@@ -65,6 +65,41 @@ def scatter(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
         return svg(figure)
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One point of many: where, of which group, and whether it stands out there."""
+
+    x: float
+    y: float
+    group: str
+    best: bool
+
+
+def cloud(dots: Sequence[Dot], title: str, x: str, y: str) -> str:
+    """Many points over logarithmic axes, grey; those that stand out are black, and joined by a line
+    in each group. Where a coordinate is not above 0 it is drawn at the axis."""
+    import matplotlib  # as above
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.grid(visible=True, which="both", alpha=0.2)
+        places = sorted({(dot.x, dot.y) for dot in dots})
+        axes.plot([a for a, _ in places], [b for _, b in places], ".", color="lightgrey")
+        for group in dict.fromkeys(dot.group for dot in dots):
+            best = sorted((dot.x, dot.y) for dot in dots if dot.best and dot.group == group)
+            axes.plot(
+                [a for a, _ in best], [b for _, b in best], "o-", color="black", linewidth=0.8
+            )
+        return svg(figure)
+
+
 def curve(marks: Sequence[Mark], title: str, x: str, y: str) -> str:
     """`curves` of one line without a name."""
     return curves({"": marks}, title, x, y)

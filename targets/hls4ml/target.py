@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
 from flow.outline import WEIGHTED, Outline, Role
 from flow.report.vendor.folder import read_folder
+from flow.spans import Swept
 from flow.surrogate.hls4ml import matrix, nearest_reuse, valid_reuse_factors
 from flow.target import Design, LayerNote, Matrix, Program, Simulation, Target
 from flow.tools import GXX, Tool, require, run
@@ -32,6 +33,7 @@ from targets.hls4ml.lower import lower
 from targets.hls4ml.notes import notes
 from targets.hls4ml.project import TOP, write_project
 from targets.hls4ml.state import Lowered
+from targets.hls4ml.sweep import swept
 from targets.hls4ml.totals import Setting
 
 AUTO = "auto"
@@ -167,6 +169,14 @@ class Hls4ml(Target):
 
     def estimate(self, network: Outline, graph: Graph | None) -> Told:
         return estimates(network, self._settings(network), self._built)
+
+    def sweep(self, network: Outline, variants: Sequence[Self]) -> Swept:
+        weighted = [step.name for step in network.steps if step.role in WEIGHTED]
+        ways = []
+        for variant in variants:
+            settings = variant._settings(network)
+            ways.append(([settings[name] for name in weighted], variant._built))
+        return swept(network, ways)
 
     @property
     def _built(self) -> Build:

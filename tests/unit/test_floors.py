@@ -47,6 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "flow.pareto",
         "flow.synthesis_report",
         "flow.estimate",
+        "flow.sweep",
         "flow.labels",
         "flow.driver",
         "flow.noise_experiment",
