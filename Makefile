@@ -95,7 +95,7 @@ lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/.ready ## [SUITE=analog|estimators|latency|rtl|rtl_networks|schedule|tflite] performance figures against peers in the same run
+bench: $(VENV)/.ready ## [SUITE=analog|estimators|latency|rtl|rtl_networks|schedule|tflite|tool_shift] performance figures against peers in the same run
 	@if [ -n "$$SUITE" ]; then exec $(VENV)/bin/python -W ignore -m "tests.bench.$$SUITE"; fi; \
 	  $(VENV)/bin/python -W ignore -m tests.bench.interpreter && \
 	  $(VENV)/bin/python -m tests.bench.compile_time

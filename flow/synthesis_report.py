@@ -173,6 +173,8 @@ def _pairs(found: Found, expected: list[Metric]) -> Iterator[Pair]:
     reported = {
         (metric.name, metric.unit): metric for stage in found.stages for metric in stage.metrics()
     }
+    for metric in found.beside(expected):
+        reported[metric.name, metric.unit] = metric
     for metric in expected:
         if (metric.name, metric.unit) in reported:
             yield Pair(metric, reported[metric.name, metric.unit])

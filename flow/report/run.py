@@ -19,6 +19,7 @@ from jsonschema.exceptions import best_match
 
 from flow.errors import UsageError
 from flow.metric import Metric
+from flow.report.expected import outside
 from flow.report.layers import Accumulator, Error, Histogram, Layer, Weights
 from flow.report.result import Report
 from flow.report.vendor.folder import IF_TOO_LARGE, Found
@@ -69,16 +70,20 @@ class Run:
 
     @cached_property
     def told(self) -> Report:
-        """The report with the vendor tools' figures, and what they found wrong. Of figures with one
-        name and kind theirs stay, as they saw more of the design than a formula."""
-        if self.synthesis is None:
-            return self.report
-        metrics = [*self.report.metrics, *self.synthesis.metrics()]
-        problems = (f"synthesis: {text}; {IF_TOO_LARGE}" for text in self.synthesis.problems())
+        """The report with the vendor tools' figures, what they found wrong, and what estimates did
+        not hold. Of figures with one name and kind theirs stay, as they saw more of the design than
+        a formula."""
+        report, found = self.report, self.synthesis
+        if found is None:
+            return dataclasses.replace(
+                report, warnings=[*report.warnings, *outside(report.metrics)]
+            )
+        metrics = [*report.metrics, *found.beside(report.metrics), *found.metrics()]
+        problems = (f"synthesis: {text}; {IF_TOO_LARGE}" for text in found.problems())
         return dataclasses.replace(
-            self.report,
+            report,
             metrics=list({(m.name, m.unit, m.kind): m for m in metrics}.values()),
-            warnings=[*self.report.warnings, *problems],
+            warnings=[*report.warnings, *problems, *outside(metrics)],
         )
 
     @cached_property

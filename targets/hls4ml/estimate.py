@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.metric import Fit, Interval, Kind, Metric, Told, Verdict
 from flow.outline import FUSED, WEIGHTED, Outline, Role, Step
+from flow.report.vendor.synthesis import BY_VIVADO, HLS_REPORT
 from flow.spans import Spans
 from flow.surrogate import energy
 from flow.surrogate.fits import Need, verdict
@@ -21,7 +22,6 @@ from flow.surrogate.trees import Floats
 from targets.hls4ml.parts import COUNTED, find_stock
 from targets.hls4ml.totals import Setting, Totals, fitted, reused, totals
 
-REPORT, VIVADO = "in HLS report", "by Vivado"
 _SEEN = 747  # designs of which each had exactly so many DSPs
 
 
@@ -49,7 +49,19 @@ def timing(reuse: Sequence[int], scales: int) -> list[Metric]:
 
 
 def estimates(network: Outline, settings: Mapping[str, Setting], build: Build) -> Told:
-    """With the settings of the layers with weights, by name."""
+    """With the settings of the layers with weights, by name: of the whole, and of each layer."""
+    told = whole(network, settings, build)
+    if network.unknown or not build.vendor:
+        return told
+    weighted = [step for step in network.steps if step.role in WEIGHTED]
+    layers = [_layer(step, settings[step.name]) for step in weighted]
+    metrics = (metric for layer in layers for metric in layer.metrics)
+    unknown = {name: why for layer in layers for name, why in layer.unknown.items()}
+    return replace(told, metrics=(*told.metrics, *metrics), unknown={**told.unknown, **unknown})
+
+
+def whole(network: Outline, settings: Mapping[str, Setting], build: Build) -> Told:
+    """Of the whole network."""
     weighted = [step for step in network.steps if step.role in WEIGHTED]
     if network.unknown:
         why = f"nothing is known of what {', '.join(network.unknown)} does"
@@ -57,21 +69,18 @@ def estimates(network: Outline, settings: Mapping[str, Setting], build: Build) -
     if not weighted:
         return Told()
     chosen = [settings[step.name] for step in weighted]
-    whole = _whole(network, weighted, chosen, build.vendor)
+    times = _times(network, weighted, chosen, build.vendor)
     if not build.vendor:
         why = "no design for these devices was seen"
-        return Told(tuple(whole), dict.fromkeys(_counts(), why))
+        return Told(tuple(times), dict.fromkeys(_counts(), why))
     found = totals(network, [chosen], build.stream)
     counts, unknown = _counted(found)
     energies, lost = _energy(network, found, build)
     unknown |= lost
-    layers = [_layer(step, settings[step.name]) for step in weighted]
-    metrics = (metric for layer in layers for metric in layer.metrics)
-    unknown |= {name: why for layer in layers for name, why in layer.unknown.items()}
-    return Told((*whole, *counts, *energies, *metrics), unknown, fit_of(found, build))
+    return Told((*times, *counts, *energies), unknown, fit_of(found, build))
 
 
-def _whole(
+def _times(
     network: Outline, weighted: Sequence[Step], settings: Sequence[Setting], vendor: bool
 ) -> list[Metric]:
     reuse = [setting.reuse for setting in settings]
@@ -89,8 +98,8 @@ def _whole(
 
 def _counts() -> Iterator[str]:
     """Names of what is counted of a whole design, of either account."""
-    yield from (f"{name} {REPORT}" for name in COUNTED)
-    yield from (f"{name} {VIVADO}" for name in COUNTED)
+    yield from (f"{name} {HLS_REPORT}" for name in COUNTED)
+    yield from (f"{name} {BY_VIVADO}" for name in COUNTED)
 
 
 def _counted(found: Totals) -> tuple[list[Metric], dict[str, str]]:
@@ -98,23 +107,23 @@ def _counted(found: Totals) -> tuple[list[Metric], dict[str, str]]:
     metrics, unknown = [], {}
     for name, spans in found.report.items():
         source, coverage = _source(name, spans, found)
-        called = f"{name} {REPORT}"
+        called = f"{name} {HLS_REPORT}"
         if not spans.known[0]:
             unknown[called] = found.why[0] or "not told of such networks"
             continue
         metrics.append(_estimated(called, spans, source, coverage))
     for name in COUNTED:
-        called = f"{name} {VIVADO}"
+        called = f"{name} {BY_VIVADO}"
         left = found.vivado.get(name)
         if left is None:
             unknown[called] = NO_BRAM
         elif not left.known[0]:
-            unknown[called] = f"{name} {REPORT} is not known"
+            unknown[called] = f"{name} {HLS_REPORT} is not known"
         else:
             shifts = shipped_shifts()
             _, coverage = _source(name, found.report[name], found)
             missed = 2 - coverage - shifts.of[name].coverage
-            source = f"{name} {REPORT}, {shifts.source}"
+            source = f"{name} {HLS_REPORT}, {shifts.source}"
             metrics.append(_estimated(called, left, source, max(1 - missed, 0.01)))
     return metrics, unknown
 

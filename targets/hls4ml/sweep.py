@@ -9,9 +9,10 @@ import numpy as np
 from flow.errors import UsageError
 from flow.metric import Fit
 from flow.outline import WEIGHTED, Outline
+from flow.report.vendor.synthesis import BY_VIVADO, HLS_REPORT
 from flow.spans import Floats, Spans, Swept
 from flow.surrogate.energy import ALONE, shipped_energies
-from targets.hls4ml.estimate import REPORT, VIVADO, Build, fit_of
+from targets.hls4ml.estimate import Build, fit_of
 from targets.hls4ml.parts import COUNTED, find_stock
 from targets.hls4ml.totals import Setting, Totals, totals
 
@@ -62,8 +63,8 @@ def _figures(found: Totals, builds: Sequence[Build]) -> dict[str, Spans]:
     clock = Spans.exactly(np.array([build.clock_ns for build in builds]))
     latency = found.latency * clock
     return {
-        **{f"{name} {REPORT}": spans for name, spans in found.report.items()},
-        **{f"{name} {VIVADO}": spans for name, spans in found.vivado.items()},
+        **{f"{name} {HLS_REPORT}": spans for name, spans in found.report.items()},
+        **{f"{name} {BY_VIVADO}": spans for name, spans in found.vivado.items()},
         "latency": latency,
         "interval": found.interval * clock,
         ALONE: latency * _watts(builds) * Spans.exactly(np.array([1e-3])),

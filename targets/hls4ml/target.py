@@ -17,7 +17,7 @@ from flow.graph import Graph
 from flow.metric import Kind, Metric, Told
 from flow.ops import Conv, Dense, Flatten, Relu, Requant
 from flow.options import require_range
-from flow.outline import WEIGHTED, Outline, Role
+from flow.outline import WEIGHTED, Outline, Role, outline
 from flow.report.vendor.folder import read_folder
 from flow.spans import Swept
 from flow.surrogate.hls4ml import matrix, nearest_reuse, valid_reuse_factors
@@ -26,7 +26,7 @@ from flow.tools import GXX, Tool, require, run
 from targets.hls4ml import csim
 from targets.hls4ml.backends import FACTS, Backend, Strategy
 from targets.hls4ml.binary import Binary, Product
-from targets.hls4ml.estimate import Build, estimates, timing
+from targets.hls4ml.estimate import Build, estimates, timing, whole
 from targets.hls4ml.layers import Kind as LayerKind
 from targets.hls4ml.layers import Layer
 from targets.hls4ml.lower import lower
@@ -165,7 +165,11 @@ class Hls4ml(Target):
                 "sum over layers of ceil(weights/reuse factor); zero weights not taken off" + aside,
             )
         ]
-        return [*found, *self._signs(layers), *self._cycles(graph, layers)]
+        network = outline(graph)
+        told = whole(network, self._settings(network), self._built).metrics
+        times = self._cycles(graph, layers)
+        counts = [metric for metric in told if metric.name not in ("latency", "interval")]
+        return [*found, *self._signs(layers), *times, *counts]
 
     def estimate(self, network: Outline, graph: Graph | None) -> Told:
         return estimates(network, self._settings(network), self._built)

@@ -25,7 +25,7 @@ from flow.surrogate.fits import Need, verdict
 from flow.surrogate.structure import Range
 from targets.rtl.diagram import diagram
 from targets.rtl.implement.fit import Excess, TooLarge, taken
-from targets.rtl.implement.implement import called
+from targets.rtl.implement.implement import CORE_POWER, called
 from targets.rtl.implement.parts import Family, Part
 from targets.rtl.netlist import Kind as Does
 from targets.rtl.netlist import Netlist, Operation
@@ -141,9 +141,20 @@ def energies(
         f"of {least:,.0f} to {most:,.0f} logic cells, as their LUTs, carries and flip-flops share "
         f"them, at clock_mhz={clock_mhz:g}; {part.draw.source}"
     )
-    for name, unit, times in (("core power", "mW", 1.0), ("core energy", "uJ", 1e3 * interval.low)):
-        between = Interval(times * low, times * high, 1 / 3)
-        yield Metric(name, sqrt(between.low * between.high), unit, Kind.ESTIMATED, source, between)
+    between = Interval(low, high, 1 / 3)
+    power = Metric(CORE_POWER, sqrt(low * high), "mW", Kind.ESTIMATED, source, between)
+    yield power
+    yield core_energy(power, interval.low)
+
+
+def core_energy(power: Metric, seconds: float) -> Metric:
+    """Of one inference every so many seconds, of a core's power in milliwatts."""
+    assert power.interval is not None
+    times = 1e3 * seconds
+    ends = times * power.interval.low, times * power.interval.high
+    between = Interval(*ends, power.interval.coverage)
+    source = f"{CORE_POWER} for {1e6 * seconds:.4g} us; {power.source}"
+    return Metric("core energy", times * power.value, "uJ", Kind.ESTIMATED, source, between)
 
 
 def fit_of(work: Work, part: Part) -> Verdict:

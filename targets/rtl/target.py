@@ -20,7 +20,7 @@ from flow.graph import Graph
 from flow.metric import Fit, Kind, Metric, Told, Verdict
 from flow.ops import Conv, Dense, IntArray, Requant
 from flow.options import require_range
-from flow.outline import Outline
+from flow.outline import Outline, outline
 from flow.qtype import QType
 from flow.report.layers import groups
 from flow.surrogate.energy import ALONE, no_board, shipped_energies
@@ -28,10 +28,23 @@ from flow.surrogate.shift import NO_YOSYS
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Aside, Tool
 from targets.rtl import gates, simulation, uart
-from targets.rtl.estimate import Work, energies, estimate_metrics, fit_of, require_room
+from targets.rtl.estimate import (
+    Work,
+    core_energy,
+    energies,
+    estimate_metrics,
+    fit_of,
+    require_room,
+)
 from targets.rtl.figures import hardware, of_layer, speed
 from targets.rtl.implement.fit import TooLarge
-from targets.rtl.implement.implement import implement, implement_tools, read_implementation
+from targets.rtl.implement.implement import (
+    CORE_POWER,
+    Implementation,
+    implement,
+    implement_tools,
+    read_implementation,
+)
 from targets.rtl.implement.origins import Origins
 from targets.rtl.implement.parts import find_part, part_names
 from targets.rtl.lower import offences, trace
@@ -310,7 +323,19 @@ class Rtl(Target):
             Metric("adders", sum(facts["adders"].values()), "1", Kind.MEASURED, counted),
             *speed(timing, self.clock_mhz, made),
             *([] if made is None else (*estimate_metrics(work, made.part), *hardware(made))),
+            *self._energy(graph, work, timing, made),
         ]
+
+    def _energy(
+        self, graph: Graph, work: Work, timing: Timing, made: Implementation | None
+    ) -> Iterator[Metric]:
+        """As estimated before; of the core by the cells that it has, where they were counted."""
+        for metric in self._energies(outline(graph), work, timing):
+            if not metric.name.startswith("core "):
+                yield metric
+        if made is not None:
+            seconds = timing.stream_interval / (1e6 * made.clock_mhz)
+            yield from (core_energy(m, seconds) for m in made.timing() if m.name == CORE_POWER)
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         adders = _facts(folder)["adders"]

@@ -11,16 +11,17 @@ from flow.surrogate import energy
 from flow.surrogate.structure import products
 
 LATENCY = "latency on one thread"
+OTHERS = "only LiteRT's kernels of int8 were measured"
 BYTE = 8  # bits of the codes that the measured networks had
 
 
-def estimates(network: Outline) -> Told:
+def estimates(network: Outline, measured: bool = True) -> Told:
     """Of files of int8 tensors: latency of one inference, calls fused as the runtime fuses them,
-    and energy on processors that others measured."""
+    where its kernels are those that were `measured`, and energy on processors that others had."""
     if network.unknown:
         why = f"nothing is known of what {', '.join(network.unknown)} does"
         return Told((), dict.fromkeys((LATENCY, "energy"), why))
-    latency, unknown = _latency(network)
+    latency, unknown = _latency(network) if measured else ([], {LATENCY: OTHERS})
     macs = sum(products(step) for step in network.steps)
     return Told((*latency, *energy.processors(macs)), unknown)
 

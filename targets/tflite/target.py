@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -17,13 +17,13 @@ from flow.artifact import write_json
 from flow.errors import FlowError, Offence, UsageError
 from flow.graph import Graph
 from flow.metric import Kind, Metric, Told
-from flow.outline import Outline
+from flow.outline import Outline, outline
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Tool
 from flow.verify import agreement
 from targets.tflite import snippet
 from targets.tflite.cpp import cpp
-from targets.tflite.estimate import estimates
+from targets.tflite.estimate import LATENCY, estimates
 from targets.tflite.lower import lower
 from targets.tflite.model import DType
 from targets.tflite.model import Kind as Operation
@@ -32,6 +32,7 @@ from targets.tflite.simulation import MODEL, Run, TfliteSimulation, run_file
 from targets.tflite.state import Choices, Lowered
 from targets.tflite.ways import Kernels
 
+ROUNDS = 50  # inferences that a latency is the median of
 IO = "io.json"  # where input and output lie in their tensors
 
 
@@ -209,12 +210,13 @@ class Tflite(Target):
         return self._ran(graph, folder, rounds).seconds
 
     def estimate(self, network: Outline, graph: Graph | None) -> Told:
-        return estimates(network)
+        measured = self._kernels(self.xnnpack) is Kernels.XNNPACK and not self.xnnpack
+        return estimates(network, measured)
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         lowered = self._lowered(graph, self._in_effect(folder))
         weights = sum(tensor.bytes for tensor in lowered.tensors if tensor.data is not None)
-        ran = self._ran_by(graph, folder)
+        ran = self._ran(graph, folder, ROUNDS)
         ruy = self.runtime is Runtime.TFLITE_RUNTIME and self.activations is Activations.INT8
         default = "ruy" if ruy else "the runtime's own kernels"
         return [
@@ -222,7 +224,15 @@ class Tflite(Target):
             Metric("constants", weights, "B", Kind.MEASURED, "weights, biases and shapes in it"),
             *_operators("by XNNPACK", ran.delegated, "its delegate"),
             *_operators("by runtime", ran.builtin, default),
+            *self._latency(ran),
+            *self.estimate(outline(graph), graph).metrics,
         ]
+
+    def _latency(self, ran: Run) -> Iterator[Metric]:
+        if ran.seconds.size:
+            source = f"median of {ran.seconds.size} inferences by {self.runtime.value} here"
+            micros = 1e6 * float(np.median(ran.seconds))
+            yield Metric(LATENCY, micros, "us", Kind.MEASURED, source)
 
     def layers(self, graph: Graph, folder: Path) -> Mapping[str, LayerNote]:
         return notes(graph, self._lowered(graph, self._in_effect(folder)))

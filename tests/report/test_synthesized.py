@@ -11,9 +11,10 @@ import pytest
 from flow.artifact import read_manifest, write_manifest
 from flow.describe import with_synthesis
 from flow.errors import UsageError
-from flow.metric import Kind
+from flow.metric import Interval, Kind, Metric
 from flow.report.compare import LimitCrossed, changes, check, read_limits, text, verdict
 from flow.report.run import read_run
+from flow.report.text import render
 from flow.report.vendor.folder import Found
 from flow.report.vendor.synthesis import Module, Resource, Stage, Synthesis
 from flow.review import report_all
@@ -36,9 +37,11 @@ FIGURES = (
 )
 
 
-def artifact(folder: Path, name: str = "net", lut: float | None = None) -> Path:
+def artifact(
+    folder: Path, name: str = "net", lut: float | None = None, more: tuple[Metric, ...] = ()
+) -> Path:
     """An artifact with a project of one file; with `lut`, that many were assumed."""
-    more = () if lut is None else (metric("lut", lut, Kind.ASSUMED),)
+    more = more if lut is None else (metric("lut", lut, Kind.ASSUMED),)
     made = save(made_up(deep(1), figures=(*FIGURES, *more)), folder / name)
     (made / "project" / "firmware").mkdir(parents=True)
     (made / "project" / "firmware" / "dut.cpp").write_text(SOURCE)
@@ -138,6 +141,37 @@ def test_of_modules_inside_each_other_the_largest_counts() -> None:
     ] == []
 
 
+def test_what_was_expected_of_each_tool_stands_beside_what_it_reported(tmp_path: Path) -> None:
+    """C synthesis' count of LUTs is 2532, Vivado's 1526: each beside its own estimate, and where
+    one did not hold every form of the report says so, and the other is not said to."""
+    expected = [
+        Metric(name, value, "1", kind, "made up", Interval(low, high, 0.9))
+        for name, value, low, high, kind in (
+            ("lut in HLS report", 2600, 2000, 3000, Kind.ESTIMATED),
+            ("lut by Vivado", 2000, 1600, 2400, Kind.ESTIMATED),
+            ("dsp by Vivado", 1, 1, 1, Kind.ASSUMED),
+        )
+    ]
+    made = artifact(tmp_path, more=tuple(expected))
+    report = report_synthesis(synthesized(made, tmp_path / "elsewhere"), made)
+    run = read_run(made)
+    figures = {(m.name, m.kind): m for m in run.told.metrics}
+    assert figures["lut in HLS report", Kind.MEASURED].value == 2532
+    assert figures["lut by Vivado", Kind.MEASURED].value == 1526
+    assert ("dsp by Vivado", Kind.MEASURED) not in figures, "nothing was estimated"
+    assert figures["lut by Vivado", Kind.ESTIMATED].value == 2000
+    said = [text for text in run.told.warnings if "outside the interval" in text]
+    assert said == [
+        "lut by Vivado: 1,526 was measured, outside the interval of 1,600 to 2,400 that was "
+        "estimated"
+    ]
+    assert said[0] in render(run.told) and said[0] in run.told.to_json()["warnings"]
+    assert said[0] in Text((made / "report.html").read_text()).text
+    assert said[0] in (made / "report.md").read_text()
+    pairs = {pair.expected.name: pair for pair in report.pairs}
+    assert pairs["lut by Vivado"].inside is False and pairs["lut in HLS report"].inside is True
+
+
 def test_newer_reports_take_the_place_of_older_ones(tmp_path: Path) -> None:
     made = artifact(tmp_path)
     first = synthesized(made, tmp_path / "first")
@@ -147,7 +181,8 @@ def test_newer_reports_take_the_place_of_older_ones(tmp_path: Path) -> None:
     assert before == {path.name: path.read_bytes() for path in made.glob("*.*")}
     slow = synthesized(made, tmp_path / "slow", lut=60000, reached="11.000")
     report_synthesis(slow, made)
-    warnings = read_run(made).told.warnings
+    *warnings, outside = read_run(made).told.warnings
+    assert outside.startswith("lut: 60,000 was measured, outside the interval of ")
     assert [warning.split("; ")[-1] for warning in warnings] == [
         "use a larger part, a higher reuse_factor or a longer clock_ns"
     ] * len(warnings)

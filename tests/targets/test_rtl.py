@@ -299,7 +299,7 @@ def test_the_simulated_verilog_is_the_reference_and_takes_the_predicted_cycles(
     metrics = {m.name: m.value for m in Rtl().metrics(graph, tmp_path / "a")}
     assert metrics["interval"] == 1
     told = {m.name: m.value for m in Rtl(latency_cutoff=3).estimate(outline(graph), graph).metrics}
-    assert told == {name: metrics[name] for name in told} and len(told) == 6
+    assert told == {name: metrics[name] for name in told} and len(told) == 7
     notes = Rtl().layers(graph, tmp_path / "a")
     assert sum(note.metrics[0].value for note in notes.values()) == metrics["adders"]
     assert notes["n2"].requant.endswith(" steps")

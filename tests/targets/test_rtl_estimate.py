@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flow.metric import Fit
 from flow.metric import Kind as Worth
+from flow.outline import INPUT, Outline, Role, Step
 from flow.report.vendor.synthesis import Count, Stage, Synthesis
 from flow.surrogate.fits import Need
 from targets.rtl import estimate
@@ -19,7 +20,8 @@ from targets.rtl.implement.fit import TooLarge, demand
 from targets.rtl.implement.implement import called
 from targets.rtl.implement.parts import Family, Part, Stock, find_part, part_names
 from targets.rtl.netlist import Kind, Netlist, Operation, Output
-from targets.rtl.ports import Port, Ports
+from targets.rtl.ports import Port, Ports, Timing
+from targets.rtl.target import Rtl
 
 ROWS = [pytest.param(row, id=f"{row.family.value}: {row.design}") for row in table()]
 
@@ -80,6 +82,38 @@ def test_three_answers_for_three_parts() -> None:
     assert estimate.fit_of(row.work, large).fit is Fit.FITS
     with pytest.raises(TooLarge):
         estimate.require_room(row.work, small)
+
+
+def test_what_an_unknown_operation_does_is_never_nothing() -> None:
+    odd = Step("odd", Role.UNKNOWN, (INPUT,), 1, 8, 1, 8, 8)
+    told = Rtl(part="hx8k").estimate(Outline("net", 8, 8, (odd,)), None)
+    assert told.metrics == ()
+    why = "nothing is known of what odd does"
+    assert told.unknown == dict.fromkeys(("latency_cycles", "adders", "board energy"), why)
+    assert told.verdict is not None and told.verdict.fit is Fit.MAY_NOT
+
+
+def test_energy_goes_with_the_part() -> None:
+    """A board's power for as long as bytes take; of a part with known currents its core's; of
+    others the logic's alone."""
+    net = Outline("net", 8, 8, (Step("fc", Role.DENSE, (INPUT,), 8, 2, 1, 8, 20, 4),))
+    work, timing = Work(400, 300), Timing.of(3, Ports(Port((8,), 8, False), Port((2,), 20, True)))
+
+    def names(name: str) -> dict[str, float]:
+        part = find_part(name)
+        found = estimate.energies(net, work, part, 50.0, timing)
+        return {metric.name: metric.value for metric in found}
+
+    board = names("xc7z020")
+    assert board["board energy"] == pytest.approx(1.617e6 * timing.stream_latency / 50e6)
+    assert board["board energy, pipelined"] == pytest.approx(
+        1.617e6 * timing.stream_interval / 50e6
+    )
+    core = names("up5k")
+    assert core.keys() == {"switching energy", "core power", "core energy"}
+    seconds = timing.stream_interval / 50e6
+    assert core["core energy"] == pytest.approx(1e3 * core["core power"] * seconds)
+    assert names("hx8k").keys() == {"switching energy"}
 
 
 @given(

@@ -202,6 +202,10 @@ def test_the_report_says_which_kernels_ran(cnn: Path) -> None:
     assert "1 CONV_2D, 1 MAX_POOL_2D" in metrics["by XNNPACK"]["source"]
     assert "BATCH_MATMUL" in metrics["by runtime"]["source"]
     assert metrics["file size"]["value"] == (cnn / MODEL).stat().st_size
+    found = json.loads((cnn / "report.json").read_text())["metrics"]
+    kinds = {m["kind"]: m for m in found if m["name"] == "latency on one thread"}
+    assert kinds.keys() == {"measured", "estimated"}
+    assert kinds["measured"]["value"] > 0 and "LiteRT" in kinds["estimated"]["source"]
 
 
 def test_the_signature_names_input_and_output(cnn: Path) -> None:
@@ -408,10 +412,9 @@ def test_xnnpack_that_does_not_run_falls_back_and_says_so(
     def without(
         model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False, rounds: int = 0
     ) -> Run:
-        assert not rounds
         if xnnpack:
             raise ToolMissing("no such function")
-        return run_file(model, numbers, runtime)
+        return run_file(model, numbers, runtime, rounds=rounds)
 
     monkeypatch.setattr("targets.tflite.target.run_file", without)
     more = {"runtime": "tflite-runtime", "xnnpack": "true"}
@@ -419,7 +422,10 @@ def test_xnnpack_that_does_not_run_falls_back_and_says_so(
     report = json.loads((artifact / "report.json").read_text())
     (warning,) = report["warnings"]
     assert "NOT in effect" in warning and "no such function" in warning
-    assert [m["name"] for m in report["metrics"]][-1:] == ["by runtime"]
+    names = [m["name"] for m in report["metrics"]]
+    assert "by runtime" in names and "by XNNPACK" not in names
+    latencies = [m["kind"] for m in report["metrics"] if m["name"] == "latency on one thread"]
+    assert latencies == ["measured"], "of other kernels than LiteRT's none is estimated"
     assert not json.loads((artifact / "io.json").read_text())["xnnpack"]
 
 
@@ -431,8 +437,7 @@ def test_xnnpack_that_gives_other_codes_falls_back(
     def other(
         model: Path, numbers: NDArray[np.int8], runtime: str, xnnpack: bool = False, rounds: int = 0
     ) -> Run:
-        assert not rounds
-        done = run_file(model, numbers, runtime)
+        done = run_file(model, numbers, runtime, rounds=rounds)
         return Run(done.outputs, done.builtin, []) if xnnpack else done
 
     for module in ("target", "simulation"):

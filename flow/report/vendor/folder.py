@@ -64,6 +64,18 @@ class Found:
         found = [metric for stage in self.stages for metric in stage.metrics()]
         return list({(metric.name, metric.unit, metric.kind): metric for metric in found}.values())
 
+    def beside(self, expected: Iterable[Metric]) -> list[Metric]:
+        """What stands in the reports of that which was estimated of them."""
+        names = {metric.name for metric in expected if metric.kind is Kind.ESTIMATED}
+        found: dict[str, Metric] = {}
+        for stage in self.stages:
+            for kind, count in stage.resources.items():
+                name = f"{kind.value} {stage.account}"
+                if name in names:
+                    source = f"stands in the report of {stage.by}"
+                    found[name] = Metric(name, count.used, "1", Kind.MEASURED, source)
+        return list(found.values())
+
     def with_layers(self, layer_of: Callable[[str], tuple[str, str] | None]) -> Found:
         """The same with layer and part of each module, as `layer_of` tells them by its name."""
         return replace(

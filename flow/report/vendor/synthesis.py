@@ -109,6 +109,10 @@ class Module:
     part: str | None = None
 
 
+# What is expected of one tool's counts stands under names of its own: they are not another's.
+HLS_REPORT, BY_VIVADO = "in HLS report", "by Vivado"
+
+
 @dataclass(frozen=True)
 class Synthesis:
     """A report, or all reports of one stage. What the reports do not say is None or empty.
@@ -183,6 +187,13 @@ class Synthesis:
             layer: [Metric(kind.value, count, "1", kind_, source) for kind, count in total.items()]
             for layer, total in found.items()
         }
+
+    @property
+    def account(self) -> str:
+        """Behind a resource's name, what its count was expected under; empty where it was not."""
+        if self.stage is Stage.C_SYNTHESIS:
+            return HLS_REPORT if self.tool.endswith("HLS") else ""
+        return BY_VIVADO if self.tool == "Vivado" else ""
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -305,6 +305,9 @@ def _timing(made: Implementation) -> Iterator[Metric]:
         yield from _paths(made, made.accounts.paths.get(made.best.seed, ()))
 
 
+CORE_POWER = "core power"
+
+
 def _power(made: Implementation) -> Iterator[Metric]:
     """Of the core alone, from what others measured of two designs on the same part: one more lies
     between them with probability 1/3, being drawn as they were. Nothing is said of DSPs and RAM."""
@@ -321,7 +324,7 @@ def _power(made: Implementation) -> Iterator[Metric]:
         f"{draw.volts:g} V"
     )
     yield Metric(
-        "core power",
+        CORE_POWER,
         math.sqrt(low * high),
         "mW",
         Kind.ESTIMATED,
