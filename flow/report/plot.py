@@ -78,14 +78,7 @@ class Dot:
 def cloud(dots: Sequence[Dot], title: str, x: str, y: str) -> str:
     """Many points over logarithmic axes, grey; those that stand out are black, and joined by a line
     in each group. Where a coordinate is not above 0 it is drawn at the axis."""
-    import matplotlib  # as above
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
+    with drawing() as (figure, axes):
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.set_xscale("symlog", linthresh=1)
         axes.set_yscale("symlog", linthresh=1)

@@ -96,9 +96,7 @@ def test_bad_tables_of_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must name the columns Design_Index, LUT, LUT_impl"):
         read_pairs(tmp_path, ["lut"])
     table.write_text("Design_Index,LUT,LUT_impl\n1,5,many\n")
-    with pytest.raises(
-        UsageError, match="line 2 is no design: LUT_impl must be .* not 'many'"
-    ):
+    with pytest.raises(UsageError, match=r"line 2 is no design: LUT_impl must be .* not 'many'"):
         read_pairs(tmp_path, ["lut"])
     table.write_text("Design_Index,LUT,LUT_impl\n1,0,3\n")
     with pytest.raises(UsageError, match="hold no design that has any lut"):
