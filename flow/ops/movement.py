@@ -44,7 +44,7 @@ class Movement(Op):
 
     def kernel(self, shapes: tuple[Shape, ...], bounds: tuple[Bounds, ...]) -> Kernel:
         index = self.index(*shapes)
-        if np.array_equal(index.reshape(-1), np.arange(index.size)) and len(shapes) == 1:
+        if len(shapes) == 1 and np.array_equal(index.reshape(-1), np.arange(prod(shapes[0]))):
             return lambda x: x.reshape(len(x), *index.shape)
 
         def move(*xs: IntArray) -> IntArray:

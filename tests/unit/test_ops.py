@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flow.errors import UsageError
 from flow.graph import Graph, Node, Value
 from flow.interp import Interpreter
-from flow.ops import Conv, Dense, Flatten, IntArray, MaxPool, Op, Relu, Requant, Shape
+from flow.ops import Conv, Dense, Flatten, IntArray, MaxPool, Op, Relu, Requant, Shape, Slice
 from flow.qtype import QType
 
 ONE = (Fraction(1),)
@@ -196,3 +196,11 @@ def test_wrong_codes_are_refused(codes: IntArray, message: str) -> None:
     graph = graph_of((3,), QType(4, signed=False), Relu())
     with pytest.raises(UsageError, match=message):
         Interpreter(graph).run(codes)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (0, 2), (0, 1), (1, 4), (1, 3)])
+def test_a_slice_takes_what_numpy_takes(start: int, stop: int) -> None:
+    """The first ones too, which lie in the order of the whole."""
+    x = np.arange(2 * 4 * 3).reshape(2, 4, 3)
+    graph = graph_of((4, 3), QType(8, signed=False), Slice((start, 0), (stop, 3), (1, 1)))
+    assert np.array_equal(Interpreter(graph).run(x), x[:, start:stop])
