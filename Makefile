@@ -79,7 +79,7 @@ rtl-test: $(VENV)/.ready ## Verilog through Yosys, nextpnr and Verilator (minute
 rtl-estimate: $(VENV)/.ready ## what Yosys makes of twelve networks, into the table that estimates stand on
 	@$(VENV)/bin/python -W ignore -m tests.bench.rtl_estimate
 
-labels: $(VENV)/.ready ## [COUNT=1500] [SCHEDULER=tcp://…] [PROCESSES=n]: synthesize single layers to fit estimates on
+labels: $(VENV)/.ready ## [COUNT=1650] [SCHEDULER=tcp://…] [PROCESSES=n]: synthesize layers and small networks to fit estimates on
 	@$(BITWRIGHT) labels $(if $(COUNT),--count="$$COUNT") $(if $(SEED),--seed="$$SEED") $(if $(OUT),--out="$$OUT") \
 	  $(if $(SCHEDULER),--scheduler="$$SCHEDULER") $(if $(PROCESSES),--processes="$$PROCESSES")
 

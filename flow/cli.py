@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--front", default="", help="figures that the best of them are chosen by")
     estimate.add_argument("--out", type=Path, help="a sweep's folder (default: under --runs)")
     labels = commands.add_parser("labels", help="synthesize single layers, to fit estimates on")
-    labels.add_argument("--count", type=int, default=1500, help="kernels to draw (default 1500)")
+    labels.add_argument("--count", type=int, default=1650, help="kernels to draw (default 1650)")
     labels.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
     labels.add_argument("--out", type=Path, default=Path("flow/surrogate/labels.csv"))
     labels.add_argument("--scheduler", default="", help="address of a Dask scheduler")

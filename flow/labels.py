@@ -1,8 +1,9 @@
 """Making labels: kernels through synthesis, in parallel, stored as they come, resumed after a stop.
 
 The table has a row for each kernel and family. A kernel's rows are written together when all are
-there; what a stop cut off is made again. Work is spread by Dask: over processes of this machine, or
-over those of a scheduler elsewhere, which needs this program and its tools there.
+there; what a stop cut off is made again. Kernels are labelled some at a time, which costs a part of
+what labelling each alone does. Work is spread by Dask: over processes of this machine, or over
+those of a scheduler elsewhere, which needs this program and its tools there.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from flow.errors import FlowError, UsageError
 from flow.surrogate.kernels import Kernel
 
 MAX_BYTES = 64 << 20
-ROUTED = 10  # of so many kernels one is placed and routed, too
+BATCH = 12  # kernels that are labelled together, at most
 CONNECT_SECONDS = 10
 _SAY_SECONDS = 15.0
 _COLUMNS = ("number", "kind", "family", "lut")
 Rows = list[dict[str, str]]
-Labeller = Callable[[Kernel, bool], Rows]
+Labeller = Callable[[Sequence[Kernel]], list[Rows | str]]  # of each its rows, or why it has none
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Made:
         return "\n".join(lines)
 
 
-def label_kernel(kernel: Kernel, routed: bool) -> Rows:
+def label_kernels(kernels: Sequence[Kernel]) -> list[Rows | str]:
     """By Yosys and nextpnr; run in the processes that work."""
     from targets.rtl.labels import labels
 
-    return labels(kernel, routed)
+    return labels(kernels)
 
 
 def make_labels(
@@ -62,7 +63,7 @@ def make_labels(
     scheduler: str,
     processes: int,
     note: Callable[[str], None],
-    labeller: Labeller = label_kernel,
+    labeller: Labeller = label_kernels,
 ) -> Made:
     """Label the kernels that the table does not hold; `processes` of this machine, 0 for all.
 
@@ -71,7 +72,7 @@ def make_labels(
         ToolMissing: Dask, or a tool, is not there.
         FlowError: the scheduler cannot be reached, or no kernel could be labelled.
     """
-    if labeller is label_kernel and not scheduler:
+    if labeller is label_kernels and not scheduler:
         from targets.rtl.implement.implement import implement_tools
         from targets.rtl.implement.parts import find_part
         from targets.rtl.labels import PARTS
@@ -94,8 +95,9 @@ def make_labels(
         added = 0
         said = begun
         if waiting:
-            with _client(scheduler, min(processes or tools.processors(), len(waiting))) as client:
-                for kernel, found in _results(client, waiting, labeller):
+            batches = batched(waiting)
+            with _client(scheduler, min(processes or tools.processors(), len(batches))) as client:
+                for kernel, found in _results(client, batches, labeller):
                     if isinstance(found, str):
                         failed[kernel.number] = found
                     else:
@@ -111,6 +113,14 @@ def make_labels(
         number, why = next(iter(failed.items()))
         raise FlowError(f"no kernel could be labelled; kernel {number}: {why}")
     return Made(path, len(held), added, failed, time.monotonic() - begun)
+
+
+def batched(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
+    """Those whose numbers, divided by BATCH, are of one quotient."""
+    by: dict[int, list[Kernel]] = {}
+    for kernel in kernels:
+        by.setdefault(kernel.number // BATCH, []).append(kernel)
+    return list(by.values())
 
 
 def read_labels(path: Path, repair: bool = False) -> Rows:
@@ -199,30 +209,29 @@ def _client(scheduler: str, processes: int) -> Iterator[Any]:
 
 
 def _results(
-    client: Any, kernels: Sequence[Kernel], labeller: Labeller
+    client: Any, batches: Sequence[Sequence[Kernel]], labeller: Labeller
 ) -> Iterator[tuple[Kernel, Rows | str]]:
     """Each kernel with its rows, or why there are none, as they come. What a process that ends had
     in hand is given to another."""
     from distributed import as_completed
 
     jobs = {
-        client.submit(_labelled, labeller, kernel, pure=False, retries=2): kernel
-        for kernel in kernels
+        client.submit(_labelled, labeller, batch, pure=False, retries=2): batch for batch in batches
     }
     for future in as_completed(jobs):
-        kernel = jobs[future]
+        batch = jobs[future]
         try:
             # Where the process that held a result ended before it was fetched, it is made again.
             found = future.result()
         except Exception as error:  # whatever a labeller, or the loss of all processes, raises
-            found = f"{type(error).__name__}: {error}"
-        yield kernel, found
+            found = [f"{type(error).__name__}: {error}"] * len(batch)
+        yield from zip(batch, found, strict=True)
         future.release()
 
 
-def _labelled(labeller: Labeller, kernel: Kernel) -> Rows | str:
-    """In a process that works: a kernel that cannot be labelled stops no other one."""
+def _labelled(labeller: Labeller, batch: Sequence[Kernel]) -> list[Rows | str]:
+    """In a process that works: kernels that cannot be labelled stop no others."""
     try:
-        return labeller(kernel, kernel.number % ROUTED == 0)
+        return labeller(batch)
     except (FlowError, ValueError) as error:
-        return str(error).splitlines()[0]
+        return [str(error).splitlines()[0]] * len(batch)

@@ -50,12 +50,7 @@ class Work:
         stream = 8 * (ports.inputs.bytes + ports.outputs.bytes) + made.latency
         others = (o for o in made.operations if o.kind is not Does.TABLE)
         logic = sum(_bits(made.operations, operation) for operation in others)
-        # Equal ones, as at all places of a convolution, are looked at once.
-        tables = Counter(
-            _table(made.operations, o) for o in made.operations if o.kind is Does.TABLE
-        )
-        logic += sum(count * _gates(table) for table, count in tables.items())
-        return cls(logic, register_bits(made, ports) + stream)
+        return cls(logic + table_gates(made), register_bits(made, ports) + stream)
 
     def bits(self, kind: Resource) -> int:
         """Those with which a resource's count goes; at least 1."""
@@ -194,6 +189,13 @@ def table() -> tuple[Row, ...]:
 
 
 _Table = tuple[tuple[int, ...], int, QType, int]  # entries, of which least value, its type, width
+
+
+def table_gates(made: Netlist) -> int:
+    """Gates of all its tables."""
+    # Equal ones, as at all places of a convolution, are looked at once.
+    tables = Counter(_table(made.operations, o) for o in made.operations if o.kind is Does.TABLE)
+    return sum(count * _gates(table) for table, count in tables.items())
 
 
 def _table(operations: Sequence[Operation], operation: Operation) -> _Table:

@@ -1,25 +1,30 @@
-"""What Yosys, and nextpnr, make of a single layer: the labels that estimates are fitted on."""
+"""What Yosys, and nextpnr, make of drawn kernels: the labels that estimates are fitted on.
+
+Most of the time that Yosys takes for a small module goes into reading the family's cells, so that
+many kernels are synthesized in one run, each a module of its own, and counted apart.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from flow.outline import outline
-from flow.report.vendor.synthesis import Resource
-from flow.surrogate.kernels import Kernel
-from flow.surrogate.structure import adder_bits, additions, digits, products
-from flow.tools import Tool, version
-from targets.rtl.estimate import Work
+from flow.errors import FlowError, ToolFailed
+from flow.report.vendor.synthesis import Resource, Synthesis
+from flow.surrogate.kernels import TURN, Kernel
+from flow.tools import YOSYS, Tool, version
 from targets.rtl.implement.parts import Family, find_part
 from targets.rtl.implement.routing import read_routed, route, routing_tools
-from targets.rtl.implement.synthesis import read_synthesized, synthesize
+from targets.rtl.implement.synthesis import count_apart, synthesize
 from targets.rtl.lower import offences, trace
-from targets.rtl.netlist import Netlist, netlist
+from targets.rtl.netlist import netlist
 from targets.rtl.ports import Ports
 from targets.rtl.solver import Solver
 from targets.rtl.stream import MODULE as STREAM
 from targets.rtl.stream import stream
+from targets.rtl.structure import Counted
 from targets.rtl.verilog import MODULE, emit
 
 PARTS = {
@@ -29,67 +34,148 @@ PARTS = {
     Family.XCUP: "xcku5p",
 }
 COUNTED = (Resource.LUT, Resource.FF, Resource.CARRY, Resource.DSP, Resource.RAM, Resource.BRAM_18K)
-STRUCTURE = ("products", "digits", "additions", "adder_bits", "logic", "held", "adders", "latency")
 CLOCK_MHZ, SEED = 48.0, 1
+# Of so many kernels one is placed and routed too, which takes longer than all the rest.
+ROUTED = 72
+# UltraScale+ is counted like Xilinx 7 as far as was seen: of so many turns of kernels one is
+# counted for it too.
+AGAIN = 8
+MOST_PRODUCTS = 20_000
+TOP = "kernels"
+Rows = list[dict[str, str]]
 
 
-def labels(kernel: Kernel, routed: bool) -> list[dict[str, str]]:
-    """A row for every family: the kernel, its structure, what was counted, and what counted it.
-    With `routed` the families that nextpnr knows have the clock of the layer in its byte stream.
+def labels(kernels: Sequence[Kernel]) -> list[Rows | str]:
+    """Of each kernel a row for every family: the kernel, its structure, what was counted, and what
+    counted it; or why it has none. Of some, families that nextpnr knows have the clock of the
+    kernel in its byte stream.
 
     Raises:
-        FlowError: a tool is missing or fails, or the kernel cannot be done.
+        ToolMissing: a tool is not there.
     """
-    graph = kernel.graph()
-    if found := offences(graph, 10_000):
-        raise ValueError(f"kernel {kernel.number}: {found[0]}")
-    solver, ports = Solver(-1, -1), Ports.of(graph)
-    made = netlist(graph, solver, trace(graph, solver), (graph.output.name,), kernel.cutoff)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
-        network, bytewise = Path(folder) / "network.v", Path(folder) / "stream.v"
-        network.write_text(emit(made, ports))
-        bytewise.write_text(stream(ports, made.latency))
-        known = {**kernel.row(), **_structure(kernel, made, ports)}
-        return [{**known, **_of_family(family, network, bytewise, routed)} for family in PARTS]
+        return _labels(kernels, Path(folder))
 
 
-def _structure(kernel: Kernel, made: Netlist, ports: Ports) -> dict[str, str]:
-    (step,) = outline(kernel.graph()).steps
-    work = Work.of(made, ports)
-    values = (
-        *(products(step), digits(step).likely, additions(step).likely, adder_bits(step).likely),
-        *(work.logic, work.held, sum(made.adders().values()), made.latency),
-    )
-    return {name: f"{value:.10g}" for name, value in zip(STRUCTURE, values, strict=True)}
+def _labels(kernels: Sequence[Kernel], folder: Path) -> list[Rows | str]:
+    laid: dict[int, Laid] = {}
+    found: dict[int, Rows | str] = {}
+    for kernel in kernels:
+        try:
+            laid[kernel.number] = Laid(kernel, folder)
+        except (FlowError, ValueError) as error:
+            found[kernel.number] = str(error).splitlines()[0]
+    try:
+        found.update(_of_families(list(laid.values()), folder))
+    except ToolFailed as error:
+        if len(laid) == 1:
+            (number,) = laid
+            found[number] = str(error).splitlines()[0]
+        else:  # one that Yosys refuses keeps no other from its labels
+            for kernel in kernels:
+                if kernel.number in laid:
+                    alone = folder / f"alone{kernel.number}"
+                    alone.mkdir()
+                    (found[kernel.number],) = _labels([kernel], alone)
+    return [found[kernel.number] for kernel in kernels]
 
 
-def _of_family(family: Family, network: Path, bytewise: Path, routed: bool) -> dict[str, str]:
-    part = find_part(PARTS[family])
-    home = network.parent / family.value
-    home.mkdir()
-    used = synthesize((network,), MODULE, part, home, lambda _: None)
-    cells = read_synthesized(home).found.resources
-    counts = {kind.value: str(int(cells[kind].used) if kind in cells else 0) for kind in COUNTED}
-    fmax, router = "", ""
-    if routed and family.routed:
-        there = network.parent / f"{family.value}-routed"
-        there.mkdir()
-        synthesize((network, bytewise), STREAM, part, there, lambda _: None)
-        route(part, CLOCK_MHZ, there, (SEED,), None, lambda _: None)
-        clock = read_routed(there, SEED).fmax_mhz
-        fmax, router = (
-            ("" if clock is None else f"{clock:.2f}"),
-            _version(*routing_tools(part, False)),
+class Laid:
+    """A kernel's Verilog and structure."""
+
+    def __init__(self, kernel: Kernel, folder: Path):
+        self.kernel = kernel
+        graph = kernel.graph()
+        if found := offences(graph, MOST_PRODUCTS):
+            raise ValueError(f"kernel {kernel.number}: {found[0]}")
+        solver, self.ports = Solver(-1, -1), Ports.of(graph)
+        self.made = netlist(
+            graph, solver, trace(graph, solver), (graph.output.name,), kernel.cutoff
         )
-    return {
-        "family": family.value,
-        "part": part.name,
-        **counts,
-        "fmax_mhz": fmax,
-        "yosys": used.version,
-        "nextpnr": router,
-        "seconds": f"{used.seconds:.1f}",
-    }
+        self.module = f"{MODULE}{kernel.number}"
+        self.path = folder / f"{self.module}.v"
+        self.path.write_text(emit(self.made, self.ports, self.module))
+
+    def row(self) -> dict[str, str]:
+        structure = asdict(Counted.of(self.made, self.ports))
+        return {**self.kernel.row(), **{name: str(count) for name, count in structure.items()}}
+
+    def fmax(self, family: Family, folder: Path) -> tuple[str, str]:
+        """The clock in MHz, empty where it does not fit or cannot be routed, and what found it."""
+        part = find_part(PARTS[family])
+        folder.mkdir()
+        network, bytewise = folder / "network.v", folder / "stream.v"
+        network.write_text(emit(self.made, self.ports))
+        bytewise.write_text(stream(self.ports, self.made.latency))
+        router = _version(*routing_tools(part, False))
+        try:
+            synthesize((network, bytewise), STREAM, part, folder, lambda _: None)
+            route(part, CLOCK_MHZ, folder, (SEED,), None, lambda _: None)
+            clock = read_routed(folder, SEED).fmax_mhz
+        except FlowError:
+            return "", router
+        return ("" if clock is None else f"{clock:.2f}"), router
+
+
+def _of_families(laid: Sequence[Laid], folder: Path) -> dict[int, Rows]:
+    rows: dict[int, Rows] = {each.kernel.number: [] for each in laid}
+    known = {each.kernel.number: each.row() for each in laid}
+    for family, name in PARTS.items():
+        taken = [each for each in laid if family is not Family.XCUP or _again(each.kernel)]
+        if not taken:
+            continue
+        home = folder / family.value
+        home.mkdir()
+        found = counted(taken, name, home)
+        for each in taken:
+            number = each.kernel.number
+            fmax, router = "", ""
+            if number % ROUTED == 0 and family.routed:
+                fmax, router = each.fmax(family, home / f"routed{number}")
+            rows[number].append(
+                {
+                    **known[number],
+                    "family": family.value,
+                    "part": name,
+                    **_cells(found[each.module]),
+                    "fmax_mhz": fmax,
+                    "yosys": _version(YOSYS),
+                    "nextpnr": router,
+                }
+            )
+    return rows
+
+
+def _again(kernel: Kernel) -> bool:
+    return kernel.number // len(TURN) % AGAIN == 0
+
+
+def counted(laid: Sequence[Laid], part: str, folder: Path) -> dict[str, Synthesis]:
+    """By module, in one run of Yosys."""
+    top = folder / f"{TOP}.v"
+    top.write_text(wrapper(TOP, {each.module: each.ports for each in laid}))
+    modules = {each.module: each.path for each in laid}
+    _, found = count_apart(modules, top, find_part(part), folder, lambda _: None)
+    return found
+
+
+def wrapper(name: str, modules: dict[str, Ports]) -> str:
+    """A module with one of each of these in it, whose ports are its own; they stay apart."""
+    ports, lines = ["  input wire clk", "  input wire ce"], []
+    for module, each in modules.items():
+        ports.append(f"  input wire [{each.inputs.total - 1}:0] {module}_in")
+        ports.append(f"  output wire [{each.outputs.total - 1}:0] {module}_out")
+        lines.append(
+            f"  (* keep_hierarchy *) {module} of_{module} "
+            f"(.clk(clk), .ce(ce), .codes_in({module}_in), .codes_out({module}_out));\n"
+        )
+    joined = ",\n".join(ports)
+    return f"module {name} (\n{joined}\n);\n{''.join(lines)}endmodule\n"
+
+
+def _cells(found: Synthesis) -> dict[str, str]:
+    cells = found.resources
+    return {kind.value: str(int(cells[kind].used) if kind in cells else 0) for kind in COUNTED}
 
 
 def _version(tool: Tool) -> str:

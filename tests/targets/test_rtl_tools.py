@@ -25,12 +25,13 @@ from flow.packages import version as distribution
 from flow.plan import Events, Request
 from flow.report.vendor.synthesis import Count, Resource
 from flow.report.vendor.yosys import read_json_stat
+from flow.surrogate.kernels import Kernel, Kind, drawn
 from flow.tools import YOSYS, require, version
-from targets.rtl import gates
+from targets.rtl import gates, labels
 from targets.rtl.implement.implement import Implementation, implement
 from targets.rtl.implement.netlist import Netlist, netlist
 from targets.rtl.implement.origins import read_parts
-from targets.rtl.implement.parts import Part, find_part
+from targets.rtl.implement.parts import Family, Part, find_part
 from targets.rtl.implement.routing import read_routed, route
 from targets.rtl.implement.synthesis import DESIGN, NETLIST, read_synthesized, synthesize
 from targets.rtl.lower import trace
@@ -115,6 +116,21 @@ def test_layers_and_byte_stream_are_told_apart(tmp_path: Path) -> None:
     shared = sum(each.get(Resource.LUT, 0) for each in parts.shared.values())
     assert shared < 0.1 * whole[Resource.LUT].used
     assert parts.resources["fc1"][Resource.LUT] > parts.resources["fc2"][Resource.LUT]
+
+
+@pytest.mark.parametrize("family", labels.PARTS, ids=lambda family: str(family.value))
+def test_kernels_are_counted_together_as_alone(family: Family, tmp_path: Path) -> None:
+    """The smallest of every kind, all in one run of Yosys and each in one of its own."""
+    smallest: dict[Kind, Kernel] = {}
+    for kernel in sorted(drawn(48), key=lambda kernel: -kernel.work()):
+        smallest[kernel.kind] = kernel
+    laid = [labels.Laid(kernel, tmp_path) for kernel in smallest.values()]
+    together = labels.counted(laid, labels.PARTS[family], tmp_path)
+    for each in laid:
+        home = tmp_path / each.module
+        home.mkdir()
+        synthesize((each.path,), each.module, find_part(labels.PARTS[family]), home, print)
+        assert together[each.module].resources == read_synthesized(home).found.resources
 
 
 def small_net(path: Path) -> Path:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from flow.errors import UsageError
+from flow.labels import Rows
 from flow.surrogate.kernels import Kernel
 
 
-def quick(kernel: Kernel, routed: bool) -> list[dict[str, str]]:
+def quick(kernels: Sequence[Kernel]) -> list[Rows | str]:
     """Two families; kernel 5 cannot be done."""
-    if kernel.number == 5:
-        raise UsageError("five is out")
-    labels = {"lut": str(kernel.inputs), "fmax_mhz": "100" if routed else ""}
-    return [{**kernel.row(), "family": family, **labels} for family in ("ice40", "ecp5")]
+    return ["five is out" if kernel.number == 5 else _rows(kernel) for kernel in kernels]
 
 
-def slow(kernel: Kernel, routed: bool) -> list[dict[str, str]]:
-    """Leaves a note of the process that had it in hand in the folder LABELLING."""
-    note = Path(os.environ["LABELLING"]) / f"{kernel.number}-{os.getpid()}"
-    note.write_text("")
+def refusing(kernels: Sequence[Kernel]) -> list[Rows | str]:
+    """As one that lacks a tool."""
+    raise UsageError("no tool")
+
+
+def slow(kernels: Sequence[Kernel]) -> list[Rows | str]:
+    """Leaves notes of the process that had them in hand in the folder LABELLING."""
+    for kernel in kernels:
+        note = Path(os.environ["LABELLING"]) / f"{kernel.number}-{os.getpid()}"
+        note.write_text("")
     time.sleep(0.3)
-    return quick(kernel, routed)
+    return quick(kernels)
+
+
+def _rows(kernel: Kernel) -> Rows:
+    labels = {"lut": str(kernel.inputs)}
+    return [{**kernel.row(), "family": family, **labels} for family in ("ice40", "ecp5")]

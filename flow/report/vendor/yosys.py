@@ -33,20 +33,48 @@ def read_json_stat(text: str, where: str) -> Synthesis:
     """Raises Damaged."""
     body = read_json(text, where)
     try:
-        version = re.match(r"Yosys (\d+\.\d+\S*) ", body["creator"])
+        version = _version(body, where)
         names = [str(name).removeprefix("\\") for name in body["modules"]]
-        design = body["design"]
-        cells = {
-            str(cell): json_number(count, f"{where}: {cell}")
-            for cell, count in design["num_cells_by_type"].items()
-        }
-        total = json_number(design["num_cells"], f"{where}: num_cells")
+        cells, total = _cells(body["design"], where)
     except (KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{where}: is not as `stat -json` writes it: {error!r}") from error
+    name = names[0] if len(names) == 1 else None
+    return _found(where, version, name, cells, total)
+
+
+def read_json_modules(text: str, where: str) -> dict[str, Synthesis]:
+    """Each module by its name, without the modules in it; those without cells of a device are left
+    out. Raises Damaged."""
+    body = read_json(text, where)
+    try:
+        version = _version(body, where)
+        modules = {
+            str(name).removeprefix("\\"): _cells(module, where)
+            for name, module in body["modules"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{where}: is not as `stat -json` writes it: {error!r}") from error
+    return {
+        name: _found(where, version, name, cells, total)
+        for name, (cells, total) in modules.items()
+        if any(resource_of(cell) for cell in cells)
+    }
+
+
+def _version(body: Any, where: str) -> str:
+    version = re.match(r"Yosys (\d+\.\d+\S*) ", body["creator"])
     if version is None:
         raise Damaged(f"{where}: names no version of Yosys")
-    name = names[0] if len(names) == 1 else None
-    return _found(where, version[1], name, cells, total)
+    return version[1]
+
+
+def _cells(counted: Any, where: str) -> tuple[dict[str, float], float]:
+    """By kind, and all together."""
+    cells = {
+        str(cell): json_number(count, f"{where}: {cell}")
+        for cell, count in counted["num_cells_by_type"].items()
+    }
+    return cells, json_number(counted["num_cells"], f"{where}: num_cells")
 
 
 def read_text_stat(text: str, where: str) -> Synthesis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from flow.errors import ToolFailed, UsageError
 from flow.report.vendor.reading import json_number, read_json, read_text
 from flow.report.vendor.synthesis import Resource, Synthesis
-from flow.report.vendor.yosys import read_json_stat
+from flow.report.vendor.yosys import read_json_modules, read_json_stat
 from flow.tools import YOSYS
 from targets.rtl.implement.chains import open_ends
 from targets.rtl.implement.parts import Family, Part
@@ -47,6 +47,44 @@ def synthesize(
     Raises:
         ToolMissing, ToolFailed: Yosys is not there, or refuses the design.
     """
+    used = _run(sources, top, _script(top, part, multipliers), part, folder, note)
+    if part.family is Family.ECP5:
+        open_ends(folder / DESIGN)
+    return used
+
+
+def count_apart(
+    modules: Mapping[str, Path],
+    top: Path,
+    part: Part,
+    folder: Path,
+    note: Callable[[str], None],
+) -> tuple[Used, dict[str, Synthesis]]:
+    """What Yosys counts in each of these modules, all in one run: most of what a small one takes
+    alone is reading the family's cells. The module that the file `top` is called after has one of
+    each, with the attribute keep_hierarchy, so that each is made as it is alone.
+
+    Raises:
+        ToolMissing, ToolFailed: Yosys is not there, or refuses one of them.
+    """
+    script = _script(top.stem, part, True, False)
+    used = _run([*modules.values(), top], top.stem, script, part, folder, note, False)
+    found = read_json_modules(read_text(folder / STATISTICS), str(folder / STATISTICS))
+    if missing := ", ".join(name for name in modules if name not in found):
+        raise ToolFailed(f"yosys counted no cells of {missing}")
+    return used, {name: found[name] for name in modules}
+
+
+def _run(
+    sources: Sequence[Path],
+    top: str,
+    synthesis: str,
+    part: Part,
+    folder: Path,
+    note: Callable[[str], None],
+    netlist: bool = True,
+) -> Used:
+    """Synthesis and then statistics, and the netlist too where it is wanted."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,200}", top):  # it goes into a script
         raise UsageError(f"the top module's name must be plain Verilog, not {top!r}")
     for source in sources:
@@ -54,11 +92,11 @@ def synthesize(
             raise UsageError(f"{source}: must be a .v or .sv file")
     script = "; ".join(
         [
-            _script(top, part, multipliers),
+            synthesis,
             # A net that nothing drives, or two things drive, is no design of ours.
             "check -assert",
             f"tee -q -o {STATISTICS} stat -json",
-            f"write_verilog -noattr {NETLIST}",
+            *([f"write_verilog -noattr {NETLIST}"] if netlist else []),
         ]
     )
     for name in (_ADDERS, _CHAINS) if part.family is Family.ECP5 else (_ADDERS,):
@@ -72,8 +110,6 @@ def synthesize(
     used = run_tool(YOSYS, job, folder, note)
     if not (folder / STATISTICS).is_file():
         raise ToolFailed(f"yosys ended without an error, but wrote no {STATISTICS}")
-    if part.family is Family.ECP5:
-        open_ends(folder / DESIGN)
     return used
 
 
@@ -91,20 +127,21 @@ def uses_multipliers(found: Synthesis) -> bool:
     return count is not None and count.used > 0
 
 
-def _script(top: str, part: Part, multipliers: bool) -> str:
-    """The synthesis script of the family."""
+def _script(top: str, part: Part, multipliers: bool, design: bool = True) -> str:
+    """The synthesis script of the family, up to writing the `design`."""
+    written = f" -json {DESIGN}" if design else ""
     if part.family is Family.ICE40:
         device = "u" if part.device == "up5k" else part.device[:2]
         dsp = " -dsp" if multipliers and part.has[Resource.DSP].count else ""
-        return _with_adders(f"synth_ice40 -top {top} -device {device}{dsp} -json {DESIGN}")
+        return _with_adders(f"synth_ice40 -top {top} -device {device}{dsp}{written}")
     no_dsp = "" if multipliers else " -nodsp"
     if part.family is Family.ECP5:
-        made = f"synth_ecp5 -top {top}{no_dsp} -json {DESIGN}"
+        made = f"synth_ecp5 -top {top}{no_dsp}{written}"
         return _with_adders(made, f"map_gates; techmap -map {_CHAINS}; {made} -run map_gates:")
     # Without pads: the design is a part of another one, and is routed elsewhere.
     family = part.family.value
     made = f"synth_xilinx -top {top} -family {family} -flatten -noiopad{no_dsp}"
-    return f"{made}; select {top}; write_json -selected {DESIGN}; select -clear"
+    return f"{made}; select {top}; write_json -selected {DESIGN}; select -clear" if design else made
 
 
 def _with_adders(synthesis: str, rest: str = "") -> str:

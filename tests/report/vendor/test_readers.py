@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from flow.errors import FlowError, Mismatch, ToolFailed, UsageError
 from flow.metric import Kind
 from flow.report.vendor import vivado, yosys
+from flow.report.vendor.reading import Damaged
 from flow.report.vendor.synthesis import Clock, Count, Cycles, Power, Resource, Stage, Synthesis
 from tests.report.vendor.support import parsed, text
 
@@ -378,3 +380,21 @@ def test_a_family_that_is_not_read_is_refused() -> None:
     versal = text("ravel/utilization.rpt").replace("| CLB LUTs   ", "| Tile LUTs  ")
     with pytest.raises(FlowError, match="has no row for lut; read are 7 series, UltraScale"):
         vivado.read_utilization(versal, "versal.rpt")
+
+
+def test_yosys_counts_by_module() -> None:
+    """Each by itself; a module without cells of a device is none."""
+    modules: dict[str, dict[str, object]] = {
+        "\\a": {"num_cells": 5, "num_cells_by_type": {"SB_LUT4": 3, "SB_CARRY": 2}},
+        "\\b": {"num_cells": 1, "num_cells_by_type": {"SB_DFFE": 1}},
+        "\\top": {"num_cells": 2, "num_cells_by_type": {"a": 1, "b": 1}},
+    }
+    body = {"creator": "Yosys 0.70 (git)", "modules": modules}
+    found = yosys.read_json_modules(json.dumps(body), "stat.json")
+    assert {name: each.design for name, each in found.items()} == {"a": "a", "b": "b"}
+    assert found["a"].resources == {Resource.LUT: Count(3), Resource.CARRY: Count(2)}
+    modules["\\a"]["num_cells"] = 4
+    with pytest.raises(Damaged, match="4 cells are not the sum"):
+        yosys.read_json_modules(json.dumps(body), "stat.json")
+    with pytest.raises(Damaged, match="not as `stat -json`"):
+        yosys.read_json_modules('{"creator": "Yosys 0.70 (git)"}', "stat.json")
