@@ -25,9 +25,11 @@ from flow.qtype import QType
 from flow.report.layers import groups
 from flow.surrogate.energy import ALONE, no_board, shipped_energies
 from flow.surrogate.shift import NO_YOSYS
+from flow.surrogate.store import shipped
 from flow.target import LayerNote, Program, Simulation, Target
 from flow.tools import Aside, Tool
 from targets.rtl import gates, simulation, uart
+from targets.rtl.counts import count_estimates
 from targets.rtl.estimate import (
     Work,
     core_energy,
@@ -46,7 +48,7 @@ from targets.rtl.implement.implement import (
     read_implementation,
 )
 from targets.rtl.implement.origins import Origins
-from targets.rtl.implement.parts import find_part, part_names
+from targets.rtl.implement.parts import Family, find_part, part_names
 from targets.rtl.lower import offences, trace
 from targets.rtl.netlist import Netlist, netlist
 from targets.rtl.origins import origins
@@ -55,6 +57,7 @@ from targets.rtl.requants import ways
 from targets.rtl.simulation import Simulator
 from targets.rtl.solver import Solver
 from targets.rtl.stream import MODULE, stream
+from targets.rtl.structure import Counted
 from targets.rtl.uart import Serial, Wrapper
 from targets.rtl.verilog import emit, register_bits
 
@@ -278,13 +281,17 @@ class Rtl(Target):
         ]
         work = Work.of(made, ports)
         energies = self._energies(network, work, timing)
-        if not self.part:
-            return Told((*found, interval, *energies))
-        part = find_part(self.part)
-        unknown = {} if part.family.routed else {"lut by Vivado": NO_YOSYS}
+        part = find_part(self.part) if self.part else None
+        families = list(Family) if part is None else [part.family]
+        told = count_estimates(Counted.of(made, ports), families, shipped())
+        if part is None:
+            return Told((*found, interval, *told.metrics, *energies), told.unknown)
+        unknown = dict(told.unknown)
+        if not part.family.routed:
+            unknown["lut by Vivado"] = NO_YOSYS
         if part.device not in shipped_energies().boards and part.draw is None:
             unknown[ALONE] = no_board(part.device)
-        metrics = (*found, interval, *estimate_metrics(work, part), *energies)
+        metrics = (*found, interval, *told.metrics, *estimate_metrics(work, part), *energies)
         return Told(metrics, unknown, fit_of(work, part))
 
     def _untold(self, metrics: tuple[Metric, ...], why: str) -> Told:

@@ -1,7 +1,7 @@
 """How far estimates are from what tools made of designs whose shapes they were not fitted on, next
 to simpler ways in the same run; and the coefficients that ship, fitted anew. Run with `make bench
 SUITE=estimators` (some minutes); the tables lie in `surrogate/` of $BITWRIGHT_DATA. Writes
-reports/baseline/estimators.csv and flow/surrogate/fitted/.
+reports/baseline/estimators.csv and flow/surrogate/fitted/, and what `own_estimators` does.
 
 Splits: `shape` holds out whole shapes (inputs x outputs), the main number; `configuration` whole
 configurations; `precision` bits of weights; `size` all layers of 192 outputs or more; `random` any
@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +31,7 @@ from flow.surrogate.fit import Rows, fit, fitted_formula, folds, forest, linear
 from flow.surrogate.hls4ml import FEATURES, SIZES, WIDE, Way, features, terms
 from flow.surrogate.store import FOLDER, Fitted, save, shipped
 from flow.surrogate.trees import Floats
+from tests.bench import own_estimators
 
 DATA = Path(os.environ.get("BITWRIGHT_DATA", "../shared/data")) / "surrogate"
 ROOT = Path(__file__).parents[2]
@@ -220,8 +221,8 @@ HEAD = (
 )
 
 
-def ship() -> None:
-    """Fit on everything, and write the coefficients."""
+def ship(own: Mapping[str, Fitted]) -> None:
+    """Fit on everything, and write the coefficients, with those of `own` labels."""
     reused, unrolled = read_search(DATA)
     ntorc = read_ntorc(DATA)
     fitted = {}
@@ -246,7 +247,7 @@ def ship() -> None:
             }
             name = f"{source.name}/{designs.way.value}/{label}"
             fitted[name] = Fitted(fit(rows), about)
-    save(ROOT / "flow" / "surrogate" / FOLDER, fitted)
+    save(ROOT / "flow" / "surrogate" / FOLDER, {**fitted, **own})
 
 
 def speed() -> float:
@@ -272,7 +273,7 @@ def main() -> None:
                 print(", ".join(rows[-1]), file=sys.stderr)
     with OUT.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
-    ship()
+    ship(own_estimators.main())
     print(f"1,000 estimates one by one: {speed():.2f} s of a processor", file=sys.stderr)
 
 

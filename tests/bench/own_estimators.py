@@ -228,6 +228,9 @@ def same(first: Labelled, second: Labelled) -> list[str]:
 def main() -> dict[str, Fitted]:
     """Write the table, and give what is fitted on all labels."""
     families = labelled(read_labels(LABELS), COUNTS)
+    if not families:
+        print(f"{TABLE} holds no labels: `make labels` makes them", file=sys.stderr)
+        return {}
     rows: list[list[str]] = []
     for designs in families.values():
         rows += [exact(designs, label) for label in EXACT]
