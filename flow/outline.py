@@ -72,9 +72,9 @@ class Known:
 @dataclass(frozen=True)
 class Step:
     """One operation. `taken` is how many values one output takes: the inputs of a matrix's row, the
-    places of a window, the operands of a sum; a convolution's are at `window` places; there are `channels` * `positions` outputs. Bits are
-    those of one input, one output and one weight. A requantization is `scaled` where it is more
-    than a shift and a clamp."""
+    places of a window, the operands of a sum; a convolution's are at `window` places. There are
+    `channels` * `positions` outputs. Bits are those of one input, one output and one weight. A
+    requantization is `scaled` where it is more than a shift and a clamp."""
 
     name: str
     role: Role

@@ -22,7 +22,8 @@ class Scores:
     wa-hls4ml has it (eps = 1), median and 90 % quantile of the relative error (%), Kendall's tau,
     and, of pairs of a design and a part that it does not fit, the percentage said to fit. Of
     intervals the percentage that held, with its 95 % interval, and the mean of their width as a
-    percentage of the value."""
+    percentage of the value; `covered_by_group` is that interval where designs of a group, which
+    err together, are not counted as independent."""
 
     designs: int
     r2: float
@@ -34,10 +35,15 @@ class Scores:
     covered: float | None = None
     covered_within: Interval | None = None
     width: float | None = None
+    covered_by_group: Interval | None = None
 
 
 def score(
-    label: Floats, value: Floats, low: Floats | None = None, high: Floats | None = None
+    label: Floats,
+    value: Floats,
+    low: Floats | None = None,
+    high: Floats | None = None,
+    group: NDArray[np.int64] | None = None,
 ) -> Scores:
     """Of estimates (n,); fitting is decided on `high` where there are intervals."""
     from scipy.stats import kendalltau
@@ -59,13 +65,46 @@ def score(
     if low is None or high is None:
         return told
     held = (low <= label + 1e-9) & (label <= high + 1e-9)
-    share = exact_share(int(held.sum()), len(held))
     return replace(
         told,
         covered=100 * float(held.mean()),
-        covered_within=Interval(100 * share.low, 100 * share.high, share.coverage),
+        covered_within=_percent(exact_share(int(held.sum()), len(held))),
         width=100 * float(np.mean((high - low) / np.maximum(value, 1))),
+        covered_by_group=None if group is None else _percent(grouped_share(held, group)),
     )
+
+
+def _percent(share: Interval) -> Interval:
+    return Interval(100 * share.low, 100 * share.high, share.coverage)
+
+
+def grouped_share(
+    held: NDArray[np.bool_], group: NDArray[np.int64], coverage: float = 0.95
+) -> Interval:
+    """The interval of the share of `held` (n,) where those of one `group` (n,) go together: that of
+    Clopper and Pearson for as many independent ones as vary as much.
+
+    Source: E. L. Korn, B. I. Graubard, "Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data", Survey Methodology 24 (1998).
+    """
+    from scipy.special import betaincinv
+    from scipy.stats import t
+
+    if len(held) == 0 or len(held) != len(group):
+        raise ValueError(f"need a group each, not {len(group)} of {len(held)}")
+    names, place = np.unique(group, return_inverse=True)
+    count, groups, share = len(held), len(names), float(held.mean())
+    alone = float(groups)  # where all are held, or none, they may go together entirely
+    spread = np.bincount(place, held - share)
+    if groups > 1 and (varied := float(np.square(spread).sum())):
+        variance = groups / (groups - 1) * varied / count**2
+        end = (1 + coverage) / 2
+        fewer = (t.ppf(end, count - 1) / t.ppf(end, groups - 1)) ** 2
+        alone = min(share * (1 - share) / variance * fewer, float(count))
+    hits, tail = share * alone, (1 - coverage) / 2
+    low = 0.0 if share == 0 else float(betaincinv(hits, alone - hits + 1, tail))
+    high = 1.0 if share == 1 else float(betaincinv(hits + 1, alone - hits, 1 - tail))
+    return Interval(low, high, coverage)
 
 
 def false_feasible(label: Floats, decided: Floats) -> float:

@@ -180,7 +180,8 @@ def splits(case: Case) -> Iterator[tuple[str, list[Mask]]]:
 
 def scored(case: Case, method: Method, held: list[Mask]) -> Scores:
     """Over all folds together."""
-    label, value, low, high = [], [], [], []
+    label, value, low, high, group = [], [], [], [], []
+    shapes = case.groups(lambda key: key[:2])
     for out in held:
         require_apart(case.keys, out)
         told = method(case, out)
@@ -189,7 +190,10 @@ def scored(case: Case, method: Method, held: list[Mask]) -> Scores:
         if told[1] is not None and told[2] is not None:
             low.append(told[1])
             high.append(told[2])
-    ends = (np.concatenate(low), np.concatenate(high)) if low else (None, None)
+            group.append(shapes[out])
+    if not low:
+        return score(np.concatenate(label), np.concatenate(value))
+    ends = np.concatenate(low), np.concatenate(high), np.concatenate(group)
     return score(np.concatenate(label), np.concatenate(value), *ends)
 
 
@@ -204,20 +208,20 @@ def row(case: Case, split: str, method: str, found: Scores) -> list[str]:
     def shown(value: float | None, digits: int = 1) -> str:
         return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
-    within = found.covered_within
+    within, grouped = found.covered_within, found.covered_by_group
     return [
         *(case.name, case.label, split, method, str(found.designs)),
         *(shown(found.r2, 4), shown(found.smape, 2), shown(found.median, 2), shown(found.p90, 2)),
         *(shown(found.tau, 3), shown(found.false_feasible, 2)),
         *(shown(found.covered), shown(within and within.low), shown(within and within.high)),
-        shown(found.width),
+        *(shown(found.width), shown(grouped and grouped.low), shown(grouped and grouped.high)),
     ]
 
 
 HEAD = (
     *("table", "label", "split", "method", "designs", "r2", "smape_pct", "median_pct", "p90_pct"),
     *("kendall_tau", "false_feasible_pct", "covered_pct", "covered_low", "covered_high"),
-    "width_pct",
+    *("width_pct", "covered_by_shape_low", "covered_by_shape_high"),
 )
 
 

@@ -19,7 +19,7 @@ from flow.errors import FlowError, UsageError
 from flow.surrogate.conformal import exact_share, group_quantile
 from flow.surrogate.designs import SEARCH, read_ntorc, read_search
 from flow.surrogate.estimator import Estimator
-from flow.surrogate.evaluate import false_feasible, require_apart, score
+from flow.surrogate.evaluate import false_feasible, grouped_share, require_apart, score
 from flow.surrogate.fit import Rows, fit, fitted_formula, folds, forest
 from flow.surrogate.hls4ml import Reused, Way, features, terms
 from flow.surrogate.store import ABOUT, ARRAYS, Fitted, load, save, shipped
@@ -398,3 +398,28 @@ def test_the_error_table_is_as_good_as_is_said() -> None:
     beyond = zip(*(error("wa-hls4ml-search", "size", way) for way in (ours, raw)), strict=True)
     assert all(one < other for one, other in beyond)
     assert error("N-TORC", "configuration", ours)[0] <= 8
+
+
+def test_a_share_among_groups_is_as_sure_as_there_are_groups() -> None:
+    """Of groups of one it is the plain interval but for a degree of freedom; of groups that are all
+    alike that of the groups; of mixed ones in between, and it holds as often as it says."""
+    rng = np.random.default_rng(0)
+    held = np.arange(400) % 10 > 0
+    plain, ones = exact_share(360, 400), grouped_share(held, np.arange(400))
+    assert (ones.low, ones.high) == pytest.approx((plain.low, plain.high), abs=2e-3)
+    alike = grouped_share(np.repeat(held[:40], 10), np.repeat(np.arange(40), 10))
+    few = exact_share(36, 40)
+    assert (alike.low, alike.high) == pytest.approx((few.low, few.high), abs=0.01)
+    every = grouped_share(np.ones(400, dtype=bool), np.repeat(np.arange(40), 10))
+    assert (every.low, every.high) == (pytest.approx(exact_share(40, 40).low), 1.0)
+    hits, naive, group = 0, 0, np.repeat(np.arange(60), 15)
+    for _ in range(300):
+        own = np.repeat(rng.beta(0.9 * 2, 0.1 * 2, 60), 15)
+        drawn_held = rng.random(900) < own
+        found = grouped_share(drawn_held, group)
+        hits += found.low <= 0.9 <= found.high
+        within = grouped_share(drawn_held, np.arange(900))
+        naive += within.low <= 0.9 <= within.high
+    assert hits >= 0.92 * 300 and naive < 0.8 * 300
+    with pytest.raises(ValueError, match="need a group each"):
+        grouped_share(held, np.arange(3))
