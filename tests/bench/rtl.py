@@ -6,9 +6,12 @@ Three tables in reports/baseline, each with a row per line of the tables below:
   byte stream included, each compile proven as every compile is; `seconds` is Yosys and nextpnr.
 * rtl_da4ml.csv: LUTs of the network's module alone against da4ml's own Verilog of the same graph
   (`rtl_plain`), both by the same Yosys script for one iCE40; the last row is the geometric mean.
-* rtl_uniform.csv: LUTs of the recipe's network, and of networks of its layers with 4 bits for
-  input, weights and activations and fewer channels, each the mean of three seeds. A ratio stands
-  where such a network is right as often, by 0.3 points; the largest is what counts.
+* rtl_uniform.csv: accuracy and LUTs of the recipes' networks, and of networks of their layers with
+  4 bits for input, weights and activations and fewer channels, each the mean of six seeds.
+  `equal_lut4` is what 4 bits take for the recipe's accuracy: between the two channel counts around
+  it, on the line through them, where accuracy does not fall with channels (isotonic regression).
+  `ratio` is the recipe's LUTs over that, `interval` its 95 % by a bootstrap over seeds; `window`
+  the ratios to each of those networks that is right as often by 0.3 points.
 
 Run with `make bench SUITE=rtl`; rows that are there are kept, a run that was stopped goes on.
 Trainings and routing take an hour on two cores.
@@ -27,6 +30,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from flow.driver import compile_model
 from flow.graph import Graph
@@ -59,10 +64,13 @@ AGAINST_DA4ML = ("digits_hx8k", "digits_ecp5", "digits_mlp")
 UNIFORM = {"digits_hx8k": (4, 5), "digits_ecp5": (6, 7)}  # channels, of 4 bits
 BITS = 4
 EQUAL = 0.3  # points
+EQUAL_SEEDS = range(6)
+DRAWS = 2000
 _COMPILED = ("lut4", "lc placed", "ff", "fmax", "latency_cycles", "latency")
 _TOOLS = ("yosys time", "nextpnr-ice40 time", "nextpnr-ecp5 time")
 
 Rows = dict[str, list[str]]
+Floats = NDArray[np.float64]
 
 
 def main() -> int:
@@ -179,24 +187,30 @@ def _luts(sources: Sequence[Path], top: str, folder: Path) -> int:
     return int(read_synthesized(folder).found.resources[Resource.LUT].used)
 
 
-_UNIFORM_COLUMNS = ("network", "accuracy", "each", "lut4", "lut4_each", "ratio")
+_UNIFORM_COLUMNS = ("network", "accuracy", "each", "lut4", "lut4_each")
+_EQUAL_COLUMNS = (*_UNIFORM_COLUMNS, "equal_lut4", "ratio", "interval", "window")
 
 
 def _against_uniform() -> None:
     narrow = {
-        f"{model} at {BITS} bits, {channels} channels": (model, channels)
+        f"{model} at {BITS} bits, {channels} channels": _uniform(MODELS[model](), channels)
         for model in RECIPES
         for channels in UNIFORM[model]
     }
-
-    def row(network: str, rows: Rows) -> list[str]:
-        if network in RECIPES:
-            return _row(network, MODELS[network]())
-        model, channels = narrow[network]
-        own = rows[model]
-        return _row(network, _uniform(MODELS[model](), channels), (float(own[1]), float(own[3])))
-
-    _table("rtl_uniform.csv", _UNIFORM_COLUMNS, [*RECIPES, *narrow], row)
+    recipes = {model: MODELS[model]() for model in RECIPES} | narrow
+    rows = _table(
+        "rtl_uniform.csv", _UNIFORM_COLUMNS, recipes,
+        lambda network, _: _accuracy_and_luts(network, recipes[network]),
+    )  # fmt: skip
+    found = {network: _numbers(row) for network, row in rows.items()}
+    curve = [found[network] for network in narrow]
+    with (FOLDER / "rtl_uniform.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_EQUAL_COLUMNS)
+        for network, row in rows.items():
+            own = network in RECIPES
+            writer.writerow([*row[:5], *(_compared(found[network], curve) if own else [""] * 4)])
+    print((FOLDER / "rtl_uniform.csv").read_text(), flush=True)
 
 
 def _uniform(recipe: Recipe, channels: int) -> Recipe:
@@ -211,24 +225,53 @@ def _uniform(recipe: Recipe, channels: int) -> Recipe:
     )  # fmt: skip
 
 
-def _row(network: str, recipe: Recipe, own: tuple[float, float] | None = None) -> list[str]:
-    """Accuracy in percent and, of networks that are right as often as the `own` (accuracy, LUTs),
-    LUTs, with how many times theirs the own are."""
-    results = [_trained(replace(recipe, seed=seed)) for seed in SEEDS]
-    each = [_percent(result) for result in results]
-    accuracy = statistics.mean(each)
-    told = [f"{accuracy:.2f}", " ".join(f"{value:.2f}" for value in each)]
-    if own is not None and abs(accuracy - own[0]) > EQUAL:
-        return [*told, "", "", ""]
-    counts = []
-    for seed, result in zip(SEEDS, results, strict=True):
+def _accuracy_and_luts(network: str, recipe: Recipe) -> list[str]:
+    each, counts = [], []
+    for seed in EQUAL_SEEDS:
+        result = _trained(replace(recipe, seed=seed))
+        each.append(_percent(result))
         with tempfile.TemporaryDirectory(dir=FOLDER) as held:
             source = _verilog(import_qonnx(read(result.model), recipe.name).graph, Path(held))
             counts.append(_luts([source], MODULE, Path(held) / "made"))
-        _say(f"{network} seed {seed}: {each[seed]:.2f} %, {counts[-1]} LUTs")
-    mean = statistics.mean(counts)
-    ratio = "" if own is None else f"{own[1] / mean:.3f}"
-    return [*told, f"{mean:.0f}", " ".join(map(str, counts)), ratio]
+        _say(f"{network} seed {seed}: {each[-1]:.2f} %, {counts[-1]} LUTs")
+    accuracies = " ".join(f"{value:.4f}" for value in each)
+    luts = " ".join(map(str, counts))
+    return [f"{statistics.mean(each):.2f}", accuracies, f"{statistics.mean(counts):.0f}", luts]
+
+
+def _numbers(row: Sequence[str]) -> Floats:
+    """Accuracies and LUTs, (2, seeds)."""
+    return np.array([row[2].split(), row[4].split()], float)
+
+
+def _compared(own: Floats, curve: Sequence[Floats]) -> list[str]:
+    """What stands in the last columns for networks (2, seeds) against those of the curve."""
+    equal = _equal(own, curve)
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(EQUAL_SEEDS), size=(DRAWS, len(EQUAL_SEEDS)))
+    ratios = []
+    for drawn in draws:  # the networks of a seed have their teachers in common
+        again = own[:, drawn]
+        ratios.append(again[1].mean() / _equal(again, [each[:, drawn] for each in curve]))
+    low, high = np.percentile(ratios, (2.5, 97.5), method="nearest")
+    near = [
+        own[1].mean() / other[1].mean()
+        for other in curve
+        if abs(other[0].mean() - own[0].mean()) <= EQUAL
+    ]
+    return [
+        *(f"{equal:.0f}", f"{own[1].mean() / equal:.3f}", f"{low:.3f} {high:.3f}"),
+        " ".join(f"{ratio:.3f}" for ratio in near),
+    ]
+
+
+def _equal(own: Floats, curve: Sequence[Floats]) -> float:
+    """LUTs that the curve's networks, of more and more channels, take for the accuracy of `own`;
+    0 where all of them are better, as fewer channels may do then."""
+    luts = [other[1].mean() for other in curve]
+    reached = isotonic_regression([other[0].mean() for other in curve]).x  # luts rise
+    _, first = np.unique(reached, return_index=True)  # as good with more LUTs is no better
+    return float(np.interp(own[0].mean(), reached[first], np.array(luts)[first], left=0.0))
 
 
 if __name__ == "__main__":
