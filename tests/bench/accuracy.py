@@ -36,6 +36,8 @@ MODELS = {
     "digits_cnn": ALL,
     "digits_resnet": (DEFAULT, {"scale": "float", "granularity": "channel"}),
     "digits_bnn": (DEFAULT,),
+    "digits_hx8k": ({"scale": "float", "granularity": "channel"},),
+    "digits_ecp5": ({"scale": "float", "granularity": "channel"},),
     "mnist_cnn": (DEFAULT,),
     "mnist_bnn": (DEFAULT,),
     "kws_dscnn": tuple(
