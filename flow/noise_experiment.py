@@ -2,13 +2,13 @@
 
 Pairs are networks of one seed: one that was trained on through noise, and a control that was
 trained on as long without; the network before both is told beside them. All else is what users get
-by `noise_aware=true`. How much noise training sees was chosen on the seeds 0 to 2 of digits_mlp.
+by `noise_aware=true`.
 
 A first rule called chips good that lost no more than a point of the digital accuracy. It told
 nothing of mnist_cnn, of which all chips lose less, and on digits_mlp (seeds 4 to 7) the yield
 changed by +40, +10, +18 and -8 points, for the network's own accuracy against a floor as much as
-for its chips. The rule now, fixed before any network of the table was trained through noise: three
-measures of the same chips, none of which asks for a floor that may be below or above them all,
+for its chips. The rule since then: three measures of the same chips, none of which asks for a floor
+that may be below or above them all,
 
 * the mean accuracy of chips,
 * the accuracy that 90 % of chips reach,
@@ -17,11 +17,18 @@ measures of the same chips, none of which asks for a floor that may be below or 
 
 Each is told with Student's t interval of the gains over seeds, and claimed where the interval is
 above zero; the claim as it was put, that training through noise raises the yield, is the third.
-The device and its age are those of the claim. digits_mlp has seeds that no choice was made with;
-of mnist_cnn no network had been trained through noise before.
+The device and its age are those of the claim.
 
-The table that is kept so far has digits_mlp alone, for time: `make experiment NAME=noise_aware`
-makes it whole.
+By that rule the first method, which kept the weights of tuning's last epoch, showed nothing over
+the seeds 20 to 29 of digits_mlp: chips gained 0.18 points +- 0.32 on the control. What a seed ends
+with decided, so another was looked for, on the seeds 0 to 9 and on other samples: a part of 400 of
+the training split, another one for each seed, was held out in the place of the test split, and the
+networks were a faster copy of these ones. There the mean of the weights of the second half of the
+epochs gained 0.45 +- 0.13 and a yield of 28.7 +- 5.8 points, the last ones 0.46 +- 0.26 and 23.0 +-
+11.9, with 3 times the noise; 2 and 5 times, lessons from the network before tuning, and larger and
+smaller learning rates gained less or no more. So the mean of the second half is kept now, for the
+control, too, and the rest stayed. That and the seeds of the table, which nothing was chosen with,
+were fixed before any of them was trained through noise.
 """
 
 from __future__ import annotations
@@ -58,7 +65,7 @@ class Case:
     step: int = 1
 
 
-CASES = (Case("digits_mlp", range(20, 30), 400), Case("mnist_cnn", range(3), 100, 5))
+CASES = (Case("digits_mlp", range(40, 56), 400), Case("mnist_cnn", range(3), 100, 5))
 
 
 def run_noise_experiment(

@@ -8,7 +8,7 @@ import math
 import pickle
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +40,18 @@ class Best:
         if other is None or self.merit >= other.merit:
             return self
         return other
+
+    def averaged(self, other: Best | None, count: int) -> Best:
+        """The mean of `count` weights, which are these and those that `other` is the mean of;
+        epoch, merit and whole numbers are these."""
+        if other is None or count == 1:
+            return self
+        kept = other.weights
+        weights = {
+            name: kept[name] + (value - kept[name]) / count if value.is_floating_point() else value
+            for name, value in self.weights.items()
+        }
+        return replace(self, weights=weights)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from flow.artifact import locked
 from flow.errors import FlowError, UsageError
@@ -53,7 +54,7 @@ from flow.qat.result import (
     write_result,
 )
 from flow.qat.teacher import divergence
-from flow.qat.tuning import Tuning, digest_of
+from flow.qat.tuning import Tuning, averaged, digest_of
 from flow.qat.twin import SAMPLES, twin_errors
 from flow.roc import Roc
 
@@ -266,6 +267,10 @@ class _Run:
         for phase in phases:
             best = self._phase(phase, network, twin_weights)
             network.load_state_dict(best.weights)
+            if phase is Phase.TUNED:
+                # No epoch had the mean's weights, so that no statistics are theirs yet.
+                x = self.task.fit[0]
+                update_bn((x[rows] for rows in self._batches(torch.arange(len(x)))), network)
         return network.eval(), best.epoch
 
     def _fit_twin(self) -> Weights:
@@ -360,11 +365,14 @@ class _Run:
                 _require_finite(phase, f"validation after epoch {epoch}", validation_loss)
                 weights = {name: value.clone() for name, value in network.state_dict().items()}
                 _require_finite_weights(phase, f"validation after epoch {epoch}", weights)
-                # While bit widths still fall, merit alone would keep the dearest network; without
-                # noise it is not what tuning is for.
                 merit = -validation_loss if accuracy is None else accuracy
-                newest = moving or phase is Phase.TUNED or self.recipe.keep is Keep.LAST
-                best = Best(epoch, merit, weights).or_better(None if newest else best)
+                found = Best(epoch, merit, weights)
+                if phase is Phase.TUNED:  # merit, without noise, is not what that is for
+                    best = found.averaged(best, averaged(epoch, epochs))
+                else:
+                    # While bit widths still fall, merit alone would keep the dearest network.
+                    newest = moving or self.recipe.keep is Keep.LAST
+                    best = found.or_better(None if newest else best)
                 self.history += (Epoch(phase, epoch, loss, validation_loss, accuracy),)
                 state = Checkpoint(
                     phase=phase,

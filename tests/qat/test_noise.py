@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flow.ops import IntArray
+from flow.qat import checkpoint
 from flow.qat import train as training
+from flow.qat.formats import Format
 from flow.qat.network import Network, float_network, quantized_network
 from flow.qat.noise import noisy
+from flow.qat.quantizers import quietly
 from flow.qat.recipe import Recipe
 from flow.qat.result import Phase, Progress, TrainResult, finished
 from flow.qat.train import train
@@ -134,15 +137,49 @@ def test_noise_changes_what_is_learned(plain: TrainResult, tuned: TrainResult) -
     assert contents(tuned.folder) != contents(plain.folder)
 
 
-def test_tuning_keeps_the_last_weights_whatever_they_are_rated(
-    plain: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("epochs", [1, 4, 5])
+def test_tuning_keeps_the_mean_of_its_last_half_whatever_they_are_rated(
+    epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without noise they are not rated for what they learn."""
+    seen: list[checkpoint.Checkpoint] = []
+    monkeypatch.setattr(checkpoint.Saver, "keep", lambda _, state: seen.append(state))
     rated = iter(range(100, 0, -1))
     monkeypatch.setattr(training._Run, "_evaluate", lambda *_: (1.0, next(rated) / 100))
-    result = train(SMALL, tmp_path, tuning=Tuning(None, plain.folder))
-    assert result.best_epoch == SMALL.epochs > 1
-    assert train(SMALL, tmp_path / "plain").best_epoch == 1
+    recipe = dataclasses.replace(SMALL, epochs=epochs)
+    result = train(recipe, tmp_path, tuning=Tuning(None))
+    assert result.best_epoch == epochs
+    tuned = [state for state in seen if state.phase is Phase.TUNED]
+    half = tuned[epochs // 2 :]
+    assert len(tuned) == epochs and len(half) == -(-epochs // 2)
+    for name, kept in tuned[-1].best.weights.items():
+        values = torch.stack([state.model[name] for state in half]).double()
+        assert torch.allclose(kept.double(), values.mean(0), rtol=1e-5, atol=1e-6)
+    weights = tuned[-1].best.weights["fc1.weight"]
+    assert torch.equal(weights, tuned[-1].model["fc1.weight"]) == (epochs == 1)
+    assert train(recipe, tmp_path / "plain").best_epoch == 1
+
+
+def test_statistics_are_of_the_mean_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a BatchNorm stays, as before signs: no epoch had those weights."""
+    networks: list[Network] = []
+    export = training.export
+
+    def see(network: Network, *rest: Any) -> None:
+        networks.append(network)
+        export(network, *rest)
+
+    monkeypatch.setattr(training, "export", see)
+    recipe = dataclasses.replace(SMALL, overrides=(("fc1", "act_format", Format.BINARY),))
+    train(recipe, tmp_path, tuning=Tuning(NOISE))
+    x, _ = training._task(recipe, digits_of(recipe)).fit
+    norm: Any = networks[0].get_submodule("fc1_bn")
+    with torch.no_grad(), quietly():
+        sums = getattr(made := networks[0].values(x)["fc1"], "value", made)
+    means = [part.mean(0) for part in torch.split(sums, recipe.batch_size)]
+    assert torch.allclose(norm.running_mean, torch.stack(means).mean(0), atol=1e-5)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["from its start", "from nothing"])
