@@ -80,7 +80,7 @@ class Points:
         for name in dict.fromkeys(self.group):
             fronts.setdefault(tuple(self._front(name)), []).append(name or "all")
         for lines, groups in fronts.items():
-            yield from (f"  {name}" for name in groups)
+            yield "  " + ", and\n  ".join(groups)
             yield from lines
         yield f"table: {self.table}"
         yield f"plot: {self.plot}"

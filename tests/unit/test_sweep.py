@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import time
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_what_is_printed(made: Points) -> None:
     text = str(made)
     assert text.startswith("jet_mlp on hls4ml: 10,008 points estimated in ")
     assert "fronts by the upper ends of lut, dsp, latency, of what fits" in text
-    assert "  weight_bits=8 part=xc7z020clg400-1\n" in text
+    assert re.search(r"^  weight_bits=8 part=xc7z020clg400-1(, and)?$", text, re.MULTILINE)
     assert "at most lut " in text and " ns: reuse_factor=" in text
     body = json.loads(json.dumps(made.to_json()))
     assert body["points"] == 10_008 and sum(body["fits"].values()) == 10_008
