@@ -15,7 +15,7 @@ RECIPE = Recipe(
     data="digits",
     input_shape=(1, 8, 8),
     layers=(
-        Conv("conv", 11, kernel=3, stride=2, padding=1),
+        Conv("conv", 10, kernel=3, stride=2, padding=1),
         Flatten("flatten"),
         Dense("fc", 10),
     ),
