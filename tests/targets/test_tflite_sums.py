@@ -15,6 +15,7 @@ from flow.graph import Graph, Node, Value
 from flow.ops import Add, Requant, Threshold
 from flow.plan import Events, Request
 from flow.qtype import QType
+from targets.tflite.estimate import LATENCY
 from targets.tflite.sums import with_small_factors
 from tests.network.nets import Net
 
@@ -99,6 +100,8 @@ def test_the_real_interpreters_add_two_float_scales_of_8_bits(tmp_path: Path, ru
     options = {"runtime": runtime}
     request = Request(str(tmp_path / "net.onnx"), "tflite", options, tmp_path / "out", tmp_path)
     report = compile_model(request, Events())
-    assert report.agreement.matches and not report.warnings
+    # How long it takes is this machine's, and no matter here.
+    said = [text for text in report.warnings if not text.startswith(LATENCY)]
+    assert report.agreement.matches and not said
     with np.load(tmp_path / "out" / "vectors.npz") as vectors:
         assert len(np.unique(vectors["expected"])) > 150
