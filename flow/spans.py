@@ -48,9 +48,10 @@ class Spans:
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """What a target tells of n designs: figures by name, their units, the part of each and whether
-    it fits that, and why something of it is unknown (empty: nothing is). `costs` are what designs
-    are chosen by, each at its upper end (n,), NaN where it is not known."""
+    """What a target tells of n designs: figures by name, the part of each and whether it fits
+    that, and why something of it is unknown (empty: nothing is). `costs` are what designs are
+    chosen by, each at its upper end (n,), NaN where it is not known; `units` those of figures and
+    of costs."""
 
     figures: Mapping[str, Spans]
     units: Mapping[str, str]

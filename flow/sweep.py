@@ -160,17 +160,16 @@ def sweep(request: Request, axes: str, chosen: str) -> Points:
     groups: list[str] = []
     for combination in product(*(values[name] for name in own)):
         mine = dict(zip(own, combination, strict=True))
-        network, kept = _network(request, mine, variants)
-        told = first.target.sweep(network, [variants[at] for at in kept])
+        told = first.target.sweep(_network(request, mine, variants[0]), variants)
         if told is None:
             raise UsageError(
                 f"SWEEP is of a target whose figures depend on options before a compile, which "
                 f"{request.target} is not; use TARGET=hls4ml"
             )
         found.append(told)
-        named += [{**mine, **options[at]} for at in kept]
+        named += [{**mine, **each} for each in options]
         network_name = " ".join(f"{name}={value}" for name, value in mine.items())
-        parts = told.parts if "part" in values else [""] * len(kept)
+        parts = told.parts if "part" in values else [""] * len(variants)
         groups += [f"{network_name} {f'part={part}' if part else ''}".strip() for part in parts]
     told = _joined(found)
     names = _chosen(chosen, told)
@@ -262,17 +261,15 @@ def _variants(
     return variants, options, dict(refused)
 
 
-def _network(
-    request: Request, mine: Mapping[str, str], variants: Sequence[Target]
-) -> tuple[Outline, list[int]]:
-    """The network that the model's own options give, and which variants take it."""
+def _network(request: Request, mine: Mapping[str, str], target: Target) -> Outline:
+    """The network that the model's own options give."""
     plan = Plan(replace(request, options={**request.options, **mine}), Events())
     if plan.recipe is not None:
-        return recipe_outline(plan.recipe), list(range(len(variants)))
+        return recipe_outline(plan.recipe)
     graph = plan.imported.graph
-    if offences := variants[0].check(graph):
+    if offences := target.check(graph):
         raise UsageError(f"SWEEP: {plan.name} is not supported: {offences[0].reason}")
-    return outline(graph), list(range(len(variants)))
+    return outline(graph)
 
 
 def _joined(found: Sequence[Swept]) -> Swept:
@@ -350,5 +347,5 @@ def _write(points: Points) -> None:
 
 def _unit(name: str, told: Swept) -> str:
     """Of what designs are chosen by; empty of counts."""
-    unit = told.units.get("board energy" if name == "energy" else name, "1")
+    unit = told.units[name]
     return "" if unit == "1" else unit

@@ -16,7 +16,7 @@ from targets.hls4ml.estimate import Build, fit_of
 from targets.hls4ml.parts import COUNTED, find_stock
 from targets.hls4ml.totals import Setting, Totals, totals
 
-_UNITS = {"latency": "ns", "interval": "ns", ALONE: "uJ"}  # of others counts
+_UNITS = {"latency": "ns", "interval": "ns", ALONE: "uJ", "energy": "uJ"}  # of others counts
 Way = tuple[Sequence[Setting], Build]
 
 
@@ -51,7 +51,7 @@ def swept(network: Outline, ways: Sequence[Way]) -> Swept:
             verdicts[row] = _verdict(found, builds[at], at)
     return Swept(
         {name: Spans(*ends) for name, ends in figures.items()},
-        {name: _UNITS.get(name, "1") for name in figures},
+        {name: _UNITS.get(name, "1") for name in (*figures, *costs)},
         costs,
         tuple(build.part for _, build in ways),
         tuple(fit for fit, _ in verdicts),
