@@ -113,6 +113,11 @@ class Outline:
         """Steps of which nothing is known."""
         return tuple(step.name for step in self.steps if step.role is Role.UNKNOWN)
 
+    @property
+    def why_unknown(self) -> str:
+        """Why what depends on the `unknown` steps cannot be told."""
+        return f"nothing is known of what {', '.join(self.unknown)} does"
+
 
 def outline(graph: Graph) -> Outline:
     """That of a graph: bits are those that each value's reachable range needs, but of inputs of

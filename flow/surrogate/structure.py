@@ -171,7 +171,7 @@ def structure(network: Outline) -> Told:
     }
     memory = ("activation memory", "peak activation memory")
     if network.unknown:
-        why = f"nothing is known of what {', '.join(network.unknown)} does"
+        why = network.why_unknown
         return Told((), dict.fromkeys((*counted, *memory), why))
     metrics = []
     for name, (unit, of, source) in counted.items():

@@ -14,13 +14,13 @@ from flow.report.vendor.synthesis import BY_VIVADO, HLS_REPORT
 from flow.spans import Spans
 from flow.surrogate import energy
 from flow.surrogate.fits import Need, verdict
-from flow.surrogate.hls4ml import FEATURES, Way, cycles, features, interval, terms
+from flow.surrogate.hls4ml import FEATURES, cycles, features, interval, terms
 from flow.surrogate.shift import NO_BRAM, shipped_shifts
 from flow.surrogate.store import Fitted
 from flow.surrogate.structure import Range
 from flow.surrogate.trees import Floats
 from targets.hls4ml.parts import COUNTED, find_stock
-from targets.hls4ml.totals import Setting, Totals, fitted, reused, totals
+from targets.hls4ml.totals import NO_WAY, Setting, Totals, fitted, reused, totals, way_of
 
 _SEEN = 747  # designs of which each had exactly so many DSPs
 
@@ -64,7 +64,7 @@ def whole(network: Outline, settings: Mapping[str, Setting], build: Build) -> To
     """Of the whole network."""
     weighted = [step for step in network.steps if step.role in WEIGHTED]
     if network.unknown:
-        why = f"nothing is known of what {', '.join(network.unknown)} does"
+        why = network.why_unknown
         return Told((), dict.fromkeys(("latency", "interval", *_counts()), why), _lost(build, why))
     if not weighted:
         return Told()
@@ -188,9 +188,9 @@ def _lost(build: Build, why: str) -> Verdict | None:
 
 def _layer(step: Step, setting: Setting) -> Told:
     """What C synthesis will report of a layer alone: what lies between layers is not in it."""
-    if step.role is not Role.DENSE or setting.adders:
-        return Told((), {f"{step.name} lut": "only dense layers with multipliers were seen"})
-    way = Way.REUSED if setting.actual > 1 else Way.UNROLLED
+    way = way_of(step, setting)
+    if way is None:
+        return Told((), {f"{step.name} lut": NO_WAY})
     made, learned = [reused(step, setting)], fitted(way)
     rows = features(made)
     metrics = []

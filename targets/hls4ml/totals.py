@@ -26,7 +26,7 @@ from targets.hls4ml.backends import Strategy
 
 SEARCH = "wa-hls4ml-search"  # the table whose estimators are asked
 LEARNED = ("lut", "ff", "bram_18k")
-COUNTED = ("lut", "ff", "dsp", "bram_18k")
+NO_WAY = "only dense layers with multipliers were seen"
 # LUTs and flip-flops of whole designs of 64 weights and 64 values of ReLU, 16 bits wide, as C
 # synthesis of Vivado HLS 2020.1, Vitis HLS 2023.1 and 2024.1 reported them, without and with
 # streams: hls4ml @ef92ebdf2, test/pytest/baselines (Apache-2.0), test_activations. A value of an
@@ -124,7 +124,7 @@ class _Layers:
         """Of each of `made`."""
         arrays = {name: np.full((3, len(self.made)), np.nan) for name in LEARNED}
         for way in Way:
-            rows = [at for at, one in enumerate(self.made) if _way(*one) is way]
+            rows = [at for at, one in enumerate(self.made) if way_of(*one) is way]
             layers = [reused(*self.made[at]) for at in rows]
             if not rows:
                 continue
@@ -163,7 +163,7 @@ def fitted(way: Way) -> dict[str, Fitted]:
     }
 
 
-def _way(step: Step, setting: Setting) -> Way | None:
+def way_of(step: Step, setting: Setting) -> Way | None:
     """None where no such layer was seen."""
     if step.role is not Role.DENSE or setting.adders:
         return None
@@ -188,9 +188,9 @@ def _dsps(step: Step, setting: Setting) -> tuple[float, float, float]:
 
 
 def _why(step: Step, setting: Setting) -> str:
-    way = _way(step, setting)
+    way = way_of(step, setting)
     if way is None:
-        return f"{step.name}: only dense layers with multipliers were seen"
+        return f"{step.name}: {NO_WAY}"
     seen = features([reused(step, setting)])
     strange = any(each.estimator.hull.strange(seen).any() for each in fitted(way).values())
     return f"{step.name}: none with bits like its were seen" if strange else ""
@@ -199,7 +199,7 @@ def _why(step: Step, setting: Setting) -> str:
 def _outside(network: Outline) -> str:
     """Why nothing of the network was learned, whatever its settings."""
     if network.unknown:
-        return f"nothing is known of what {', '.join(network.unknown)} does"
+        return network.why_unknown
     known = (*WEIGHTED, Role.REQUANT, Role.CLAMP, Role.VIEW)
     others = {step.role.value for step in network.steps if step.role not in known}
     others |= {"scales that are no powers of two" for step in network.steps if step.scaled}

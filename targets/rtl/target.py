@@ -262,7 +262,7 @@ class Rtl(Target):
         every = "a new input every cycle, whatever the network is"
         interval = Metric("interval", 1, "cycles", Kind.MEASURED, every)
         if network.unknown:
-            why = f"nothing is known of what {', '.join(network.unknown)} does"
+            why = network.why_unknown
             return self._untold((), why)
         if graph is None:
             why = "the sums depend on the weights; give a trained network as a file"

@@ -19,7 +19,7 @@ def estimates(network: Outline, measured: bool = True) -> Told:
     """Of files of int8 tensors: latency of one inference, calls fused as the runtime fuses them,
     where its kernels are those that were `measured`, and energy on processors that others had."""
     if network.unknown:
-        why = f"nothing is known of what {', '.join(network.unknown)} does"
+        why = network.why_unknown
         return Told((), dict.fromkeys((LATENCY, "energy"), why))
     latency, unknown = _latency(network) if measured else ([], {LATENCY: OTHERS})
     macs = sum(products(step) for step in network.steps)
