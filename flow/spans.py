@@ -26,6 +26,11 @@ class Spans:
         return cls(values, values, values)
 
     @classmethod
+    def between(cls, low: float, likely: float, high: float) -> Spans:
+        """Of one design, or of each of any number alike."""
+        return cls(np.array([low]), np.array([likely]), np.array([high]))
+
+    @classmethod
     def unknown(cls, count: int) -> Spans:
         return cls.exactly(np.full(count, np.nan))
 

@@ -142,14 +142,14 @@ def multiplied(network: Outline) -> Range:
                 added += Range.exactly(step.known.nonzero * step.positions * step.made_bits)
         else:
             added += additions(step) * step.made_bits
-    return _times(pairs, table.multiply) + _times(added, table.add) + _held(network)
+    return pairs * table.multiply.range + added * table.add.range + _held(network)
 
 
 def unrolled(network: Outline) -> Range:
     """Picojoules in standard cells of products by adders alone, nothing shared, and of values held
     once."""
     added = sum((additions(step) * step.made_bits for step in network.steps), NOTHING)
-    return _times(added, shipped_energies().add) + _held(network)
+    return added * shipped_energies().add.range + _held(network)
 
 
 def switching(picojoules: Range, fabric: bool) -> Metric:
@@ -159,7 +159,7 @@ def switching(picojoules: Range, fabric: bool) -> Metric:
     nanojoules = picojoules * 1e-3
     where = "standard cells of 40 to 45 nm"
     if fabric:
-        nanojoules = _times(nanojoules, table.fabric)
+        nanojoules *= table.fabric.range
         low, high = table.fabric.numbers[0], table.fabric.numbers[-1]
         where = f"{low:g} to {high:g} times that of {where}"
     sources = "; ".join(dict.fromkeys(each.source for each in known))
@@ -185,7 +185,7 @@ def boards(device: str, latency: Range | None, interval: Range | None) -> Iterat
     ):
         if seconds is not None:
             told = f"{low:g} to {high:g} W of a {name}, whatever runs, {how}: {watts.source}"
-            yield _metric(called, _times(seconds, watts) * 1e6, "uJ", watts.coverage, told)
+            yield _metric(called, seconds * watts.range * 1e6, "uJ", watts.coverage, told)
 
 
 def no_board(device: str) -> str:
@@ -202,18 +202,13 @@ def processors(macs: float) -> Iterator[Metric]:
             f"{each.about}, {low:,.0f} to {high:,.0f} pJ a product, as int8 networks took there "
             f"by the submitters' runtimes: {each.product_pj.source}"
         )
-        found = _times(Range.exactly(macs), each.product_pj) * 1e-6
+        found = each.product_pj.range * macs * 1e-6
         yield _metric(f"energy on {each.title}", found, "uJ", each.coverage, told)
 
 
 def _held(network: Outline) -> Range:
     bits = Range.exactly(sum(output_bits(step) for step in network.steps))
-    return _times(bits, shipped_energies().register)
-
-
-def _times(count: Range, known: Known) -> Range:
-    each = known.range
-    return Range(count.low * each.low, count.likely * each.likely, count.high * each.high)
+    return bits * shipped_energies().register.range
 
 
 def _metric(name: str, found: Range, unit: str, coverage: float, source: str) -> Metric:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
+from flow.spans import Spans
 from flow.surrogate.store import FOLDER
-from flow.surrogate.structure import Range
 from flow.surrogate.trees import Floats
 
 FILE = "shift.json"
@@ -46,11 +46,10 @@ class Shift:
         if not 0 < self.coverage < 1:
             raise ValueError(f"coverage must be between 0 and 1, not {self.coverage}")
 
-    def of(self, announced: Range) -> Range:
-        """What is left of what may itself lie between two ends."""
-        return Range(
-            self.low * announced.low, self.likely * announced.likely, self.high * announced.high
-        )
+    @property
+    def spans(self) -> Spans:
+        """To multiply what was announced by, which may itself lie between two ends."""
+        return Spans.between(self.low, self.likely, self.high)
 
 
 def fitted_shift(ratio: Floats, design: NDArray[Any], coverage: float = COVERAGE) -> Shift:

@@ -33,8 +33,10 @@ class Range:
     def __add__(self, other: Range) -> Range:
         return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
 
-    def __mul__(self, factor: float) -> Range:
-        return Range(self.low * factor, self.likely * factor, self.high * factor)
+    def __mul__(self, other: Range | float) -> Range:
+        """Of what is not below 0."""
+        by = other if isinstance(other, Range) else Range.exactly(other)
+        return Range(self.low * by.low, self.likely * by.likely, self.high * by.high)
 
 
 NOTHING = Range.exactly(0)

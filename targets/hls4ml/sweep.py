@@ -67,7 +67,7 @@ def _figures(found: Totals, builds: Sequence[Build]) -> dict[str, Spans]:
         **{f"{name} {BY_VIVADO}": spans for name, spans in found.vivado.items()},
         "latency": latency,
         "interval": found.interval * clock,
-        ALONE: latency * _watts(builds) * Spans.exactly(np.array([1e-3])),
+        ALONE: latency * _watts(builds) * Spans.between(1e-3, 1e-3, 1e-3),
     }
 
 

@@ -90,11 +90,7 @@ def totals(network: Outline, settings: Sequence[Sequence[Setting]], stream: bool
         for name, each in _activations(network, stream).items():
             report[name] += each
     shifts = shipped_shifts().of
-    ratios = {
-        name: Spans(*(np.array(share) for share in (each.low, each.likely, each.high)))
-        for name, each in shifts.items()
-    }
-    vivado = {name: report[name] * ratio for name, ratio in ratios.items()}
+    vivado = {name: report[name] * each.spans for name, each in shifts.items()}
     missed = 0.1 * len(layers.steps) + (1 - _RELU_COVERAGE) * bool(_activated(network))
     adders = all(setting.adders for _, setting in layers.made)
     return Totals(report, vivado, *_timing(network, layers), max(1 - missed, 0.01), why, adders)
@@ -212,7 +208,7 @@ def _scaling(network: Outline) -> Spans:
     if not all(step.role in (*WEIGHTED, *FUSED) for step in network.steps):
         return Spans.unknown(1)
     values = sum(step.outputs for step in network.steps if step.scaled)
-    return Spans(*(np.array([each]) for each in (0.0, float(values), 4.0 * values)))
+    return Spans.between(0.0, float(values), 4.0 * values)
 
 
 def _activated(network: Outline) -> int:
@@ -224,7 +220,7 @@ def _activations(network: Outline, stream: bool) -> dict[str, Spans]:
     """What they take: from nothing, as parts of the layers before them, on."""
     share = _activated(network) / RELU_VALUES
     return {
-        name: Spans(*(np.array(share * float(n)) for n in (0, sorted(seen)[1], max(seen))))
+        name: Spans.between(0.0, share * sorted(seen)[1], share * max(seen))
         for name, seen in RELU[stream].items()
     }
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flow.errors import FlowError, UsageError
 from flow.report.vendor.synthesis import IMPLEMENTED_COVERAGE, IMPLEMENTED_SHARE
+from flow.spans import Spans
 from flow.surrogate.designs import read_pairs
 from flow.surrogate.shift import (
     COVERAGE,
@@ -22,7 +23,6 @@ from flow.surrogate.shift import (
     save_shifts,
     shipped_shifts,
 )
-from flow.surrogate.structure import Range
 
 DATA = Path(os.environ.get("BITWRIGHT_DATA", "../shared/data")) / "surrogate"
 
@@ -42,7 +42,8 @@ def test_quantiles_of_designs_whatever_their_variants(drawn: list[list[float]]) 
 
 
 def test_what_is_left_of_a_range() -> None:
-    assert Shift(0.25, 0.5, 1.0, 0.9).of(Range(8, 10, 12)) == Range(2, 5, 12)
+    left = Spans.between(8, 10, 12) * Shift(0.25, 0.5, 1.0, 0.9).spans
+    assert (left.low, left.likely, left.high) == (2, 5, 12)
 
 
 def test_there_is_one_model_of_what_implementation_leaves() -> None:
