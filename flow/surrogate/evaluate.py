@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.binomial import exact_share
 from flow.errors import FlowError
 from flow.metric import Interval
-from flow.surrogate.conformal import exact_share
 from flow.surrogate.trees import Floats
 
 CAPACITIES = 9  # parts that designs are to fit into: deciles of what designs take
@@ -87,7 +87,6 @@ def grouped_share(
     Source: E. L. Korn, B. I. Graubard, "Confidence intervals for proportions with small expected
     number of positive counts estimated from survey data", Survey Methodology 24 (1998).
     """
-    from scipy.special import betaincinv
     from scipy.stats import t
 
     if len(held) == 0 or len(held) != len(group):
@@ -101,10 +100,7 @@ def grouped_share(
         end = (1 + coverage) / 2
         fewer = (t.ppf(end, count - 1) / t.ppf(end, groups - 1)) ** 2
         alone = min(share * (1 - share) / variance * fewer, float(count))
-    hits, tail = share * alone, (1 - coverage) / 2
-    low = 0.0 if share == 0 else float(betaincinv(hits, alone - hits + 1, tail))
-    high = 1.0 if share == 1 else float(betaincinv(hits + 1, alone - hits, 1 - tail))
-    return Interval(low, high, coverage)
+    return exact_share(share * alone, alone, coverage)
 
 
 def false_feasible(label: Floats, decided: Floats) -> float:

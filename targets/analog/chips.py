@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from flow.binomial import exact_share
 from flow.graph import Graph
 from flow.metric import Interval, Kind, Metric, share_interval
 from flow.ops import IntArray
@@ -23,7 +24,6 @@ from targets.analog.intervals import (
     mean_interval,
     spread_intervals,
     two_way_interval,
-    yield_interval,
 )
 from targets.analog.montecarlo import Wanted, simulate
 from targets.analog.programmed import Condition, Draws
@@ -153,7 +153,7 @@ def _metrics(hits: BoolArray, question: Question) -> list[Metric]:
     if question.floor:
         good = int((shares >= question.floor).sum())
         source = f"{good} of {len(shares)} chips with an accuracy of at least {question.floor:g}"
-        interval = yield_interval(good, len(shares))
+        interval = exact_share(good, len(shares))
         told = f"{source}; Clopper and Pearson"
         found.append(Metric("yield", good / len(shares), "1", Kind.ESTIMATED, told, interval))
     return found

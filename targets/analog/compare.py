@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from flow.binomial import exact_share
 from flow.metric import Kind, Metric
 from flow.target import Other, Spread
 from targets.analog.intervals import (
@@ -15,7 +16,6 @@ from targets.analog.intervals import (
     paired_interval,
     reached,
     reached_interval,
-    yield_interval,
 )
 from targets.analog.mapping import FloatArray
 
@@ -64,7 +64,7 @@ def compared(
                 "1",
                 Kind.ESTIMATED,
                 f"{source}; Clopper and Pearson",
-                yield_interval(good, count),
+                exact_share(good, count),
             ),
             Metric(
                 f"yield {gained}",
@@ -116,7 +116,7 @@ def _ordered(after: FloatArray, before: FloatArray, other: Other, gained: str) -
             "1",
             Kind.ESTIMATED,
             f"{int(badly.sum())} of {count} {told}; Clopper and Pearson",
-            yield_interval(int(badly.sum()), count),
+            exact_share(int(badly.sum()), count),
         ),
         Metric(
             f"yield at median, {gained}",

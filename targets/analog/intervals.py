@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.binomial import exact_share
 from flow.metric import Interval
 from targets.analog.mapping import FloatArray
 
@@ -23,20 +24,6 @@ def difference_interval(values: FloatArray, coverage: float = COVERAGE) -> Inter
     """Student's t interval of the mean of paired differences."""
     mean, half = _student(values, coverage)
     return Interval(mean - half, mean + half, coverage)
-
-
-def yield_interval(good: int, chips: int, coverage: float = COVERAGE) -> Interval:
-    """Clopper and Pearson's interval of a share, which covers at least what it says.
-
-    Source: C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in
-    the case of the binomial", Biometrika 26 (1934).
-    """
-    from scipy.special import betaincinv
-
-    tail = (1 - coverage) / 2
-    low = 0.0 if good == 0 else float(betaincinv(good, chips - good + 1, tail))
-    high = 1.0 if good == chips else float(betaincinv(good + 1, chips - good, 1 - tail))
-    return Interval(low, high, coverage)
 
 
 def paired_interval(wins: int, losses: int, pairs: int, coverage: float = COVERAGE) -> Interval:
@@ -81,7 +68,7 @@ def two_way_interval(hits: BoolArray, coverage: float = COVERAGE) -> Interval:
     residual = max(left, 0.0) / (degrees[0] * degrees[1]) / hits.size
     variance = max(row + column - residual, row, column)
     if variance == 0:  # every chip is right on the same samples, if not on all
-        return yield_interval(round(mean * samples), samples, coverage)
+        return exact_share(round(mean * samples), samples, coverage)
     freedom = (row + column) ** 2 / (row**2 / degrees[0] + column**2 / degrees[1])
     half = float(stdtrit(freedom, 0.5 + coverage / 2)) * variance**0.5 / (mean * (1 - mean))
     low, high = (float(expit(logit(mean) + sign * half)) for sign in (-1, 1))

@@ -10,6 +10,7 @@ from enum import Enum
 import numpy as np
 
 from flow.artifact import replace_bytes, writing_to
+from flow.binomial import exact_share
 from flow.errors import UsageError
 from flow.graph import Graph
 from flow.metric import Interval, Kind, Metric
@@ -23,7 +24,6 @@ from targets.analog.intervals import (
     BoolArray,
     difference_interval,
     mean_interval,
-    yield_interval,
 )
 from targets.analog.mapping import FloatArray
 
@@ -114,7 +114,7 @@ class Bench:
     def good(self, hits: BoolArray) -> Interval:
         """The interval of the yield."""
         shares = hits.mean(axis=1)
-        return yield_interval(int((shares >= self.question.floor).sum()), len(shares))
+        return exact_share(int((shares >= self.question.floor).sum()), len(shares))
 
 
 def check(study: Study, device: Device, floor: float) -> None:

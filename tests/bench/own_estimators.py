@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.binomial import exact_share
 from flow.labels import read_labels
-from flow.surrogate.conformal import exact_share
 from flow.surrogate.evaluate import require_apart, score
 from flow.surrogate.fit import Rows, fit, fitted_formula, folds, forest, linear
 from flow.surrogate.kernels import Kernel, Kind

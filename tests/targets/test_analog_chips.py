@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flow.binomial import exact_share
 from flow.driver import check_model
 from flow.errors import UsageError
 from flow.interp import Interpreter
@@ -29,7 +30,6 @@ from targets.analog.intervals import (
     mean_interval,
     spread_intervals,
     two_way_interval,
-    yield_interval,
 )
 from targets.analog.montecarlo import Wanted, simulate
 from targets.analog.programmed import Condition
@@ -177,14 +177,14 @@ def test_the_yield_interval_covers() -> None:
     """At least what it says, at every yield; about that where chips are many."""
     for truth, chips in ((0.9, 100), (0.5, 400), (0.99, 200)):
         rate = covered(
-            lambda rng, p=truth, n=chips: yield_interval(int(rng.binomial(n, p)), n), truth, 3000
+            lambda rng, p=truth, n=chips: exact_share(int(rng.binomial(n, p)), n), truth, 3000
         )
         assert rate >= 0.945
-    rate = covered(lambda rng: yield_interval(int(rng.binomial(2000, 0.8)), 2000), 0.8, 3000)
+    rate = covered(lambda rng: exact_share(int(rng.binomial(2000, 0.8)), 2000), 0.8, 3000)
     assert 0.94 <= rate <= 0.97
-    assert yield_interval(0, 50).low == 0 and yield_interval(50, 50).high == 1
+    assert exact_share(0, 50).low == 0 and exact_share(50, 50).high == 1
     # The rule of three, exactly: 1 - 0.025^(1/50).
-    assert yield_interval(0, 50).high == pytest.approx(1 - 0.025 ** (1 / 50), rel=1e-9)
+    assert exact_share(0, 50).high == pytest.approx(1 - 0.025 ** (1 / 50), rel=1e-9)
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def test_the_two_way_interval_is_of_both_variances() -> None:
     halves = (ends - middle) * mean * (1 - mean) / math.sqrt(variance)
     assert halves == pytest.approx([-halves[1], halves[1]]) and 1.98 < halves[1] < 2.02
     every = two_way_interval(np.ones((20, 60), dtype=np.bool_))
-    assert every == yield_interval(60, 60)
+    assert every == exact_share(60, 60)
     assert two_way_interval(np.arange(60) < np.full((20, 1), 45)).low > 0.6
 
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.binomial import exact_share
 from flow.errors import FlowError, UsageError
-from flow.surrogate.conformal import exact_share, group_quantile
+from flow.surrogate.conformal import group_quantile
 from flow.surrogate.designs import SEARCH, read_ntorc, read_search
 from flow.surrogate.estimator import Estimator
 from flow.surrogate.evaluate import false_feasible, grouped_share, require_apart, score
