@@ -48,7 +48,7 @@ from targets.rtl.implement.implement import (
     read_implementation,
 )
 from targets.rtl.implement.origins import Origins
-from targets.rtl.implement.parts import Family, find_part, part_names
+from targets.rtl.implement.parts import Family, Part, find_part, part_names
 from targets.rtl.lower import offences, trace
 from targets.rtl.netlist import Netlist, netlist
 from targets.rtl.origins import origins
@@ -105,12 +105,17 @@ class Rtl(Target):
         require_range("max_products", self.max_products, 1, 10_000_000)
         require_range("seeds", self.seeds, 1, 16)
         _ = self._serial  # refuses a rate
-        if self.part:
-            implement_tools(find_part(self.part), self.bitstream)
+        if (part := self._part) is not None:
+            implement_tools(part, self.bitstream)
         elif self.bitstream:
             raise UsageError(
                 f"option bitstream is of a part: set part to one of {', '.join(part_names())}"
             )
+
+    @property
+    def _part(self) -> Part | None:
+        """Raises UsageError where it is none that is known."""
+        return find_part(self.part) if self.part else None
 
     @property
     def _serial(self) -> Serial | None:
@@ -128,7 +133,8 @@ class Rtl(Target):
         return offences(graph, self.max_products) or self.simulator.offences(graph)
 
     def tools(self) -> tuple[Tool, ...]:
-        made = implement_tools(find_part(self.part), self.bitstream) if self.part else ()
+        part = self._part
+        made = () if part is None else implement_tools(part, self.bitstream)
         pins = () if self._serial is None else Simulator.VERILATOR.tools()
         return tuple(dict.fromkeys((*self.simulator.tools(), *pins, *made)))
 
@@ -140,9 +146,10 @@ class Rtl(Target):
         graph = program.graph
         made, ports = self._network(graph, ()), Ports.of(graph)
         work = Work.of(made, ports)
-        if self.part:  # before any tool runs
+        part = self._part
+        if part is not None:  # before any tool runs
             with _named(made.adders()):
-                require_room(work, find_part(self.part))
+                require_room(work, part)
         self._write(made, ports, folder)
         if (serial := self._serial) is not None:
             uart.write(folder, serial)
@@ -162,17 +169,20 @@ class Rtl(Target):
             aside.start(lambda: simulation.build(folder, ports, made.latency, self.simulator))
             if serial is not None:
                 aside.start(lambda: uart.build(folder, serial))
-            if not self.part:
+            if part is None:
                 return []
             network = folder / "rtl" / "network.v"
             others = frozenset(name for name in self._sources if name != network.name)
             known = origins(made, _layer_of(graph), network, others)
             with _named(adders):
-                return self._implement(folder, made.latency, ports, known, program.note, aside)
+                return self._implement(
+                    folder, part, made.latency, ports, known, program.note, aside
+                )
 
     def _implement(
         self,
         folder: Path,
+        part: Part,
         latency: int,
         ports: Ports,
         known: Origins,
@@ -183,7 +193,6 @@ class Rtl(Target):
         the user."""
         home = folder / IMPLEMENTATION
         home.mkdir()
-        part = find_part(self.part)
         said: list[Future[str]] = []
 
         def synthesized() -> None:
@@ -281,7 +290,7 @@ class Rtl(Target):
         ]
         work = Work.of(made, ports)
         energies = self._energies(network, work, timing)
-        part = find_part(self.part) if self.part else None
+        part = self._part
         families = list(Family) if part is None else [part.family]
         told = count_estimates(Counted.of(made, ports), families, shipped())
         if part is None:
@@ -302,8 +311,7 @@ class Rtl(Target):
     def _energies(
         self, network: Outline, work: Work | None, timing: Timing | None
     ) -> tuple[Metric, ...]:
-        part = find_part(self.part) if self.part else None
-        return tuple(energies(network, work, part, self.clock_mhz, timing))
+        return tuple(energies(network, work, self._part, self.clock_mhz, timing))
 
     def metrics(self, graph: Graph, folder: Path) -> list[Metric]:
         facts = _facts(folder)
