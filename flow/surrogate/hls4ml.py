@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ NO_PRODUCT = 4  # bits of a weight up to which it takes none
 WIDE = 16  # bits of activations that this is known of
 NARROW_DSP = 18, 27  # bits that the multiplier of AMD's DSP48E2 takes, signed (UG579)
 PORT, DEPTH = 36, 512  # a block RAM of 18 Kbit at its widest (UG573)
+Counts = TypeVar("Counts", int, Floats)  # of one design, or (n,) of n
 
 
 def valid_reuse_factors(inputs: int, outputs: int) -> list[int]:
@@ -113,16 +115,16 @@ class Reused:
         return self.reuse + 1 - short, self.reuse + 2 - short
 
 
-def cycles(reuse: Sequence[int], scales: int = 0) -> Range:
-    """Cycles of a network of dense layers with these reuse factors.
+def cycles(total: Counts, layers: int, scales: int = 0) -> tuple[Counts, Counts, Counts]:
+    """Cycles of networks of so many dense layers, whose reuse factors add up to `total`: at least,
+    likely, and at most.
 
     sum + 2L - 1, at most L more: held in 109 of 109 designs of two and three layers (Vitis 2023.2).
     An activation that is fused into a layer was a layer there, hence the lower end; `scales` are
     layers that only scale.
     """
-    count, total = len(reuse), sum(reuse)
-    latency = total + 2 * count - 1
-    return Range(total + count - 1, latency, latency + count + scales)
+    latency = total + 2 * layers - 1
+    return total + layers - 1, latency, latency + layers + scales
 
 
 def interval(reuse: Sequence[int]) -> Interval:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flow.outline import FUSED, WEIGHTED, Outline, Role, Step
 from flow.spans import Floats, Spans
-from flow.surrogate.hls4ml import Reused, Way, features, matrix, terms
+from flow.surrogate.hls4ml import Reused, Way, cycles, features, matrix, terms
 from flow.surrogate.shift import shipped_shifts
 from flow.surrogate.store import Fitted, shipped
 from targets.hls4ml.backends import Strategy
@@ -235,7 +235,6 @@ def _timing(network: Outline, layers: _Layers) -> tuple[Spans, Spans]:
         return Spans.unknown(len(most)), Spans.exactly(most)
     count, total = len(layers.steps), reuse.sum(axis=1)
     scales = sum(step.role is Role.REQUANT for step in network.steps)
-    latency = total + 2 * count - 1
-    ends = total + count - 1, latency, latency + count + scales
+    ends = cycles(total, count, scales)
     found = Spans(*(np.where(adders, np.nan, each) for each in ends))
     return found, Spans(most, most, np.where(adders, most, most + 1))
