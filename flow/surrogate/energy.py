@@ -1,8 +1,9 @@
 """Energy of one inference: counts of operations, or seconds on a board, times tables with sources.
 
-`energy.toml` holds the numbers. Where sources disagree the interval goes from the least to the most
-that any of them has: of n numbers one more lies between them with a probability of (n-1)/(n+1),
-being drawn as they were. Nothing here was measured on the hardware in question.
+`energy.toml` holds the numbers, and in whole where they are from. Where sources disagree the
+interval goes from the least to the most that any of them has: of n numbers one more lies between
+them with a probability of (n-1)/(n+1), being drawn as they were. Nothing here was measured on the
+hardware in question.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ SWITCHING = "switching energy"
 
 @dataclass(frozen=True)
 class Known:
-    """Numbers of one thing, ascending, and where they are from."""
+    """Numbers of one thing, ascending, and where they are from: `cited` is for figures, of which
+    the table has the whole `source`."""
 
     numbers: tuple[float, ...]
+    cited: str
     source: str
 
     def __post_init__(self) -> None:
@@ -45,8 +48,8 @@ class Known:
             raise ValueError(f"must be at least two numbers above 0, not {list(told)}")
         if list(told) != sorted(told):
             raise ValueError(f"must ascend, not {list(told)}")
-        if not self.source:
-            raise ValueError("source must say where the numbers are from")
+        if not (self.cited and self.source):
+            raise ValueError("cited and source must say where the numbers are from")
 
     @property
     def range(self) -> Range:
@@ -117,14 +120,13 @@ def read_energies(text: str) -> Energies:
 
 
 def _known(row: Mapping[str, Any], key: str, parts: int = 1) -> Known:
-    return Known(tuple(number / parts for number in row[key]), row["source"])
+    return Known(tuple(number / parts for number in row[key]), row["cited"], row["source"])
 
 
 def _processor(row: Mapping[str, Any], macs: Sequence[int]) -> Processor:
     each = (1e6 * uj / n for run in row["uj"] for uj, n in zip(run, macs, strict=True))
-    return Processor(
-        row["title"], row["about"], Known(tuple(sorted(each)), row["source"]), len(macs)
-    )
+    known = Known(tuple(sorted(each)), row["cited"], row["source"])
+    return Processor(row["title"], row["about"], known, len(macs))
 
 
 def multiplied(network: Outline) -> Range:
@@ -162,13 +164,14 @@ def switching(picojoules: Range, fabric: bool) -> Metric:
         nanojoules *= table.fabric.range
         low, high = table.fabric.numbers[0], table.fabric.numbers[-1]
         where = f"{low:g} to {high:g} times that of {where}"
-    sources = "; ".join(dict.fromkeys(each.source for each in known))
+    cited = dict.fromkeys(name for each in known for name in each.cited.split(", "))
+    left = f"clock, wires, memory and leakage are not in it ({', '.join(cited)})"
     return _metric(
         SWITCHING,
         nanojoules,
         "nJ",
         min(each.coverage for each in known),
-        f"operations' bits in {where}; clock, wires, memory and leakage are not in it. {sources}",
+        f"operations' bits in {where}; {left}",
     )
 
 
@@ -184,7 +187,7 @@ def boards(device: str, latency: Range | None, interval: Range | None) -> Iterat
         (PIPELINED, interval, "a new one as soon as the design takes it"),
     ):
         if seconds is not None:
-            told = f"{low:g} to {high:g} W of a {name}, whatever runs, {how}: {watts.source}"
+            told = f"{low:g} to {high:g} W of a {name}, whatever runs, {how} ({watts.cited})"
             yield _metric(called, seconds * watts.range * 1e6, "uJ", watts.coverage, told)
 
 
@@ -200,7 +203,7 @@ def processors(macs: float) -> Iterator[Metric]:
         low, high = each.product_pj.numbers[0], each.product_pj.numbers[-1]
         told = (
             f"{each.about}, {low:,.0f} to {high:,.0f} pJ a product, as int8 networks took there "
-            f"by the submitters' runtimes: {each.product_pj.source}"
+            f"by the submitters' runtimes ({each.product_pj.cited})"
         )
         found = each.product_pj.range * macs * 1e-6
         yield _metric(f"energy on {each.title}", found, "uJ", each.coverage, told)

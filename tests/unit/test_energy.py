@@ -162,4 +162,4 @@ def test_a_damaged_table_is_refused(old: str, new: str, message: str) -> None:
 
 def test_a_number_without_a_source_is_refused() -> None:
     with pytest.raises(ValueError, match="source must say"):
-        replace(Known((1.0, 2.0), "measured"), source="")
+        replace(Known((1.0, 2.0), "ours", "measured"), source="")
