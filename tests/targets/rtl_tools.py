@@ -27,7 +27,7 @@ _YOSYS = (
     "cp '@DATA@/@PART@_stat.json' stat.json; echo > netlist.v\n"
     + f"echo '{DESIGN}' > design.json\n"
 )
-_NEXTPNR = """\
+NEXTPNR = """\
 while [ $# -gt 0 ]; do
   case "$1" in
     --report) cp "@DATA@/@PART@_$2" "$2";;
@@ -51,7 +51,7 @@ class Tools:
         folder.mkdir()
         self.put(YOSYS, _YOSYS)
         for router in (NEXTPNR_ICE40, NEXTPNR_ECP5):
-            self.put(router, _NEXTPNR)
+            self.put(router, NEXTPNR)
         for packer in (ICEPACK, ECPPACK):
             self.put(packer, _PACK)
 

@@ -39,8 +39,9 @@ from targets.rtl.implement.implement import (
 from targets.rtl.implement.netlist import netlist
 from targets.rtl.implement.parts import Family, find_part, part_names, read_part
 from targets.rtl.implement.paths import read_paths
+from targets.rtl.implement.routing import circles
 from tests.report.vendor.support import DATA as VENDOR_DATA
-from tests.targets.rtl_tools import DATA, MADD, Tools
+from tests.targets.rtl_tools import DATA, MADD, NEXTPNR, Tools
 
 R = Resource
 PARTS = (
@@ -550,6 +551,35 @@ def test_a_synthesis_that_fails(work: str, message: str, tmp_path: Path, tools: 
     with pytest.raises(FlowError, match=message):
         run(tmp_path / "out", "hx8k")
     assert tools.calls(NEXTPNR_ICE40) == []
+
+
+_CIRCLES = """\
+case "$*" in
+  *"--placer static"*"--seed 2 "*|*"--seed 2 "*"--placer static"*)
+    echo "Info:      31000 |    28374       2241 | 1000     0 |         1|       0.43      15.30|"
+    sleep 60;;
+esac
+"""
+
+
+def test_a_router_that_would_never_end_begins_again(tmp_path: Path, tools: Tools) -> None:
+    """That seed alone is placed otherwise; the user is told; nothing is left running."""
+    tools.put(NEXTPNR_ICE40, _CIRCLES + NEXTPNR)
+    begun = time.monotonic()
+    made, said = run(tmp_path / "out", "hx8k", seeds=(1, 2))
+    assert time.monotonic() - begun < 30
+    assert metric(made, "fmax").interval is not None  # of both seeds
+    placed = [line for line in said if "placed by heap" in line and "circles" not in line]
+    assert len(placed) == 1 and "seed 2, placed by heap" in placed[0]
+    assert any("seed 2: it went in circles, and was stopped; again" in line for line in said)
+
+
+def test_a_router_that_lays_much_anew_may_go_on() -> None:
+    """A design that filled its part to 76 %, and one that never ended."""
+    line = "Info:      {} |    {}      {} |    2   758 |         0|       1.71     176.80|\n"
+    assert not circles(line.format(47949, 11336, 33930).encode())
+    assert not circles(b"") and not circles(b"Info: Routing..\n")
+    assert circles((line.format(20, 10, 10) + line.format(32451, 30210, 2241)).encode())
 
 
 def test_as_many_seeds_at_a_time_as_there_is_memory_for(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.errors import ToolFailed
 from flow.tools import Programs, Running, Tool, passed_over, processors, require, version
 
 _FIRST_START = b"Preparing to run"  # what a tool of the wheels prints when it compiles itself
-_HEAD = 4096
+_LOOKED_AT = 4096  # bytes of a log that are looked at, at either end
 _SAY_SECONDS = 30.0
 
 
@@ -31,11 +32,21 @@ class Used:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a tool: what it is called with, the name of its log, and what it is for."""
+    """One run of a tool: what it is called with, the name of its log, and what it is for; `circles`
+    says of the end of its log whether it goes in circles, and will not end."""
 
     arguments: Sequence[str]
     log: str
     purpose: str
+    circles: Callable[[bytes], bool] = lambda end: False
+
+
+class Circling(ToolFailed):
+    """A tool that would not have ended, in its `job`."""
+
+    def __init__(self, tool: Tool, job: Job):
+        super().__init__(f"{tool.name}: {job.purpose}: it went in circles, and was stopped")
+        self.job = job
 
 
 def run_tool(tool: Tool, job: Job, folder: Path, note: Callable[[str], None]) -> Used:
@@ -53,6 +64,7 @@ def run_side_by_side(
     Raises:
         ToolMissing: it is not there, or too old.
         ToolFailed: it ended with an error, was killed, or ran out of memory.
+        Circling: it would not have ended.
     """
     program = require(tool)
     if said := passed_over(tool):
@@ -70,7 +82,7 @@ def run_side_by_side(
                 argv = [str(program), *job.arguments]
                 started.append(programs.start(argv, folder, folder / job.log))
             for job, running in zip(batch, started, strict=True):
-                ran = running.wait(_Watch(tool, folder / job.log, note, started))
+                ran = running.wait(_Watch(tool, job, folder, note, started))
                 used.append(Used(tool.name, known, job.purpose, ran.seconds, ran.peak_bytes))
     return used
 
@@ -97,9 +109,15 @@ class _Watch:
     """Tells the user, while a tool runs, that it compiles itself first, and that it still runs."""
 
     def __init__(
-        self, tool: Tool, log: Path, note: Callable[[str], None], beside: Sequence[Running]
+        self,
+        tool: Tool,
+        job: Job,
+        folder: Path,
+        note: Callable[[str], None],
+        beside: Sequence[Running],
     ):
-        self._tool, self._log, self._note, self._beside = tool, log, note, beside
+        self._tool, self._job, self._log = tool, job, folder / job.log
+        self._note, self._beside = note, beside
         self._compiles = False
         self._next = _SAY_SECONDS
 
@@ -114,6 +132,8 @@ class _Watch:
                 f"{self._tool.name}: its first start here compiles it, once (Yosys: about half a "
                 f"minute on an idle machine, and 2 GB of memory)"
             )
+        if self._job.circles(self._end()):
+            raise Circling(self._tool, self._job)
         if seconds >= self._next:
             self._next += _SAY_SECONDS
             held = max((running.peak_bytes or 0 for running in self._beside), default=0)
@@ -122,4 +142,9 @@ class _Watch:
 
     def _starts_first(self) -> bool:
         with self._log.open("rb") as file:
-            return _FIRST_START in file.read(_HEAD)
+            return _FIRST_START in file.read(_LOOKED_AT)
+
+    def _end(self) -> bytes:
+        with self._log.open("rb") as file:
+            file.seek(max(self._log.stat().st_size - _LOOKED_AT, 0))
+            return file.read(_LOOKED_AT)

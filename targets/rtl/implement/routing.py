@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flow.errors import ToolFailed, UsageError
@@ -15,7 +15,7 @@ from flow.tools import ECPPACK, ICEPACK, NEXTPNR_ECP5, NEXTPNR_ICE40, Tool
 from targets.rtl.implement.fit import TooLarge
 from targets.rtl.implement.parts import Family, Part
 from targets.rtl.implement.paths import CriticalPath, read_paths
-from targets.rtl.implement.programs import Job, Used, run_side_by_side, run_tool
+from targets.rtl.implement.programs import Circling, Job, Used, run_side_by_side, run_tool
 from targets.rtl.implement.synthesis import DESIGN
 
 MISSED = "clock-missed"  # in the name of a bitstream that is too slow
@@ -25,6 +25,12 @@ _ENDINGS = {Family.ICE40: "bin", Family.ECP5: "bit"}
 # Of 6,562 cells on an iCE40 it made 57.0 MHz in 67 s of processor time; nextpnr's own choice, heap,
 # 52.7 MHz in 79 s.
 _PLACER = "static"
+# What its first router says of connections that it laid anew and for the first time. Up to a third
+# of those of designs that fill their part were laid anew; of one small design that it placed like
+# this it laid the same few anew for ever. Those are placed by heap.
+_LAID = re.compile(rb"^Info: +\d+ \| +(\d+) +(\d+) \|", re.MULTILINE)
+_ANEW, _ANEW_AT_LEAST = 5, 10_000  # times those that were laid first, and beside
+_OTHER_PLACER = "heap"
 # What nextpnr takes, in bytes: measured were 275 MiB for 3,986 cells of an ECP5, 333 MiB for 3,835
 # of an iCE40, and 0.8 GB for 20,000 of an ECP5.
 _MEMORY, _MEMORY_OF_A_CELL = 256 << 20, 40_000
@@ -91,9 +97,9 @@ def route(
     if pins is not None:
         (folder / _constraints(part)).write_bytes(pins.read_bytes())
     jobs = [_job(part, clock_mhz, seed, pins is not None) for seed in seeds]
+    memory = _MEMORY + int(_MEMORY_OF_A_CELL * cells)
     try:
-        memory = _MEMORY + int(_MEMORY_OF_A_CELL * cells)
-        used = run_side_by_side(_ROUTERS[part.family], jobs, folder, note, memory)
+        used = _run(part, jobs, folder, note, memory)
     except ToolFailed as error:
         for log in (folder / job.log for job in jobs):
             if log.is_file() and (full := _FULL.search(read_text(log))):
@@ -103,6 +109,33 @@ def route(
         if not (folder / _report(seed)).is_file():
             raise ToolFailed(f"nextpnr ended without an error, but wrote no {_report(seed)}")
     return used
+
+
+def _run(
+    part: Part, jobs: Sequence[Job], folder: Path, note: Callable[[str], None], memory: int
+) -> list[Used]:
+    """All of them; where one went in circles, all again, that one placed otherwise."""
+    try:
+        return run_side_by_side(_ROUTERS[part.family], jobs, folder, note, memory)
+    except Circling as found:
+        if _PLACER not in found.job.arguments:
+            raise
+        note(f"{found}; again, placed by {_OTHER_PLACER}")
+        again = [_elsewhere(job) if job == found.job else job for job in jobs]
+    return _run(part, again, folder, note, memory)
+
+
+def _elsewhere(job: Job) -> Job:
+    arguments = [_OTHER_PLACER if each == _PLACER else each for each in job.arguments]
+    return replace(job, arguments=arguments, purpose=f"{job.purpose}, placed by {_OTHER_PLACER}")
+
+
+def circles(end: bytes) -> bool:
+    """Whether nextpnr, of whose log this is the end, lays the same connections for ever."""
+    if not (told := _LAID.findall(end)):
+        return False
+    anew, first = map(int, told[-1])
+    return anew > _ANEW * first + _ANEW_AT_LEAST
 
 
 def _job(part: Part, clock_mhz: float, seed: int, pins: bool) -> Job:
@@ -116,7 +149,7 @@ def _job(part: Part, clock_mhz: float, seed: int, pins: bool) -> Job:
         option = {Family.ICE40: "--pcf", Family.ECP5: "--lpf"}[part.family]
         arguments += [option, _constraints(part)]
     purpose = f"place and route for {part.name} at {clock_mhz:g} MHz, seed {seed}"
-    return Job(arguments, f"route_{seed}.log", purpose)
+    return Job(arguments, f"route_{seed}.log", purpose, circles)
 
 
 def read_routed(folder: Path, seed: int) -> Routed:
