@@ -63,7 +63,7 @@ def _labels(kernels: Sequence[Kernel], folder: Path) -> list[Rows | str]:
     found: dict[int, Rows | str] = {}
     for kernel in kernels:
         try:
-            laid[kernel.number] = Laid(kernel, folder)
+            laid[kernel.number] = Laid(kernel)
         except (FlowError, ValueError) as error:
             found[kernel.number] = str(error).splitlines()[0]
     try:
@@ -82,9 +82,9 @@ def _labels(kernels: Sequence[Kernel], folder: Path) -> list[Rows | str]:
 
 
 class Laid:
-    """A kernel's Verilog and structure."""
+    """A kernel's hardware."""
 
-    def __init__(self, kernel: Kernel, folder: Path):
+    def __init__(self, kernel: Kernel):
         self.kernel = kernel
         graph = kernel.graph()
         if found := offences(graph, MOST_PRODUCTS):
@@ -94,8 +94,12 @@ class Laid:
             graph, solver, trace(graph, solver), (graph.output.name,), kernel.cutoff
         )
         self.module = f"{MODULE}{kernel.number}"
-        self.path = folder / f"{self.module}.v"
-        self.path.write_text(emit(self.made, self.ports, self.module))
+
+    def write(self, family: Family, folder: Path) -> Path:
+        """Its Verilog for parts of the family, in a file of its own."""
+        path = folder / f"{self.module}.v"
+        path.write_text(emit(self.made, self.ports, self.module, family))
+        return path
 
     def row(self) -> dict[str, str]:
         structure = asdict(Counted.of(self.made, self.ports))
@@ -106,7 +110,7 @@ class Laid:
         part = find_part(PARTS[family])
         folder.mkdir()
         network, bytewise = folder / "network.v", folder / "stream.v"
-        network.write_text(emit(self.made, self.ports))
+        network.write_text(emit(self.made, self.ports, family=family))
         bytewise.write_text(stream(self.ports, self.made.latency))
         router = _version(*routing_tools(part, False))
         try:
@@ -155,8 +159,9 @@ def counted(laid: Sequence[Laid], part: str, folder: Path) -> dict[str, Synthesi
     """By module, in one run of Yosys."""
     top = folder / f"{TOP}.v"
     top.write_text(wrapper(TOP, {each.module: each.ports for each in laid}))
-    modules = {each.module: each.path for each in laid}
-    _, found = count_apart(modules, top, find_part(part), folder, lambda _: None)
+    known = find_part(part)
+    modules = {each.module: each.write(known.family, folder) for each in laid}
+    _, found = count_apart(modules, top, known, folder, lambda _: None)
     return found
 
 

@@ -3,7 +3,9 @@
 The carry of an iCE40 takes an adder's operands as they are, so what is subtracted is inverted by
 LUTs of its own, unless it is needed inverted only: the sum that it is can then come out inverted
 for nothing. As a - b = ~(~a + b) and a + b = ~(~a - b), every sum has two ways to be written, each
-of which inverts what the other does not.
+of which inverts what the other does not. Where carries are multiplexers that changes little. An
+ECP5's carry cell gives its sum as it is: there a sum that comes out inverted takes a LUT for each
+bit, and four designs took 15 to 56 % more LUTs.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ class Polarity:
     sums: frozenset[int]
     registers: frozenset[_Place]
     inverters: int
+
+
+AS_TRACED = Polarity(frozenset(), frozenset(), 0)  # every sum as it was found
 
 
 def polarity(netlist: Netlist) -> Polarity:

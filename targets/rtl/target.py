@@ -235,7 +235,8 @@ class Rtl(Target):
         """Write the hardware into `folder`."""
         timing = Timing.of(made.latency, ports)
         (folder / "rtl").mkdir()
-        (folder / "rtl" / "network.v").write_text(emit(made, ports))
+        family = None if self._part is None else self._part.family
+        (folder / "rtl" / "network.v").write_text(emit(made, ports, family=family))
         (folder / "rtl" / "stream.v").write_text(stream(ports, made.latency))
         (folder / "rtl" / "io.json").write_text(
             json.dumps(_described(ports, timing, self._serial), indent=2)

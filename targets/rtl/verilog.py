@@ -6,23 +6,24 @@ from collections.abc import Iterator
 
 from flow.qtype import QType
 from targets.rtl.diagram import diagram
+from targets.rtl.implement.parts import Family
 from targets.rtl.netlist import Kind, Netlist, Operation, Output
-from targets.rtl.polarity import polarity
+from targets.rtl.polarity import AS_TRACED, Polarity, polarity
 from targets.rtl.ports import Ports
 
 MODULE = "network"
 
 
-def emit(netlist: Netlist, ports: Ports, module: str = MODULE) -> str:
-    """The module's text."""
-    return "".join(f"{line}\n" for line in _Writer(netlist, ports).lines(module))
+def emit(netlist: Netlist, ports: Ports, module: str = MODULE, family: Family | None = None) -> str:
+    """The module's text, for parts of a family where one is given."""
+    chosen = AS_TRACED if family is Family.ECP5 else polarity(netlist)
+    return "".join(f"{line}\n" for line in _Writer(netlist, ports, chosen).lines(module))
 
 
 class _Writer:
-    def __init__(self, netlist: Netlist, ports: Ports):
-        self.netlist, self.ports = netlist, ports
+    def __init__(self, netlist: Netlist, ports: Ports, chosen: Polarity):
+        self.netlist, self.ports, self.polarity = netlist, ports, chosen
         self.last = netlist.last_use()
-        self.polarity = polarity(netlist)
 
     def lines(self, module: str) -> Iterator[str]:
         into, out = self.ports.inputs.total, self.ports.outputs.total

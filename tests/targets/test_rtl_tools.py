@@ -124,7 +124,7 @@ def test_kernels_are_counted_together_as_alone(family: Family, tmp_path: Path) -
     smallest: dict[Kind, Kernel] = {}
     for kernel in sorted(drawn(48), key=lambda kernel: -kernel.work()):
         smallest[kernel.kind] = kernel
-    laid = [labels.Laid(kernel, tmp_path) for kernel in smallest.values()]
+    laid = [labels.Laid(kernel) for kernel in smallest.values()]
     together = labels.counted(laid, labels.PARTS[family], tmp_path)
     for each in laid:
         home = tmp_path / each.module
