@@ -93,12 +93,12 @@ def counted(design: str, folder: Path) -> list[Row]:
     solver = Solver(-1, -1)
     made = netlist(graph, solver, trace(graph, solver), (graph.output.name,), cutoff)
     ports = Ports.of(graph)
-    (folder / "network.v").write_text(emit(made, ports))
     (folder / "stream.v").write_text(stream(ports, made.latency))
     sources, rows = (folder / "network.v", folder / "stream.v"), []
     for name in PARTS:
         part, home = find_part(name), folder / name
         home.mkdir()
+        (folder / "network.v").write_text(emit(made, ports, family=part.family))
         synthesize(sources, MODULE, part, home, lambda _: None, multipliers=False)
         cells = read_synthesized(home).found.resources
         counts = {kind: int(cells[kind].used) if kind in cells else 0 for kind in COUNTED}
