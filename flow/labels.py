@@ -140,7 +140,7 @@ def read_labels(path: Path, repair: bool = False) -> Rows:
         cut = rest.partition(",")[0]
         rows = [row for row in rows if row["number"] != cut]
         if repair:
-            _write(path, head.split(","), rows)
+            replace_bytes(path, _text(head.split(","), rows).encode())
     return rows
 
 
@@ -157,7 +157,12 @@ def _sort(path: Path) -> None:
     order = {number: place for place, number in enumerate(sorted({int(r["number"]) for r in rows}))}
     rows.sort(key=lambda row: order[int(row["number"])])  # families stay as they are
     if rows:
-        _write(path, list(rows[0]), rows)
+        replace_bytes(path, text_of(rows).encode())
+
+
+def text_of(rows: Rows) -> str:
+    """Some rows as a table."""
+    return _text(list(rows[0]), rows)
 
 
 def _append(path: Path, rows: Rows) -> None:
@@ -174,12 +179,12 @@ def _append(path: Path, rows: Rows) -> None:
         os.fsync(file.fileno())
 
 
-def _write(path: Path, columns: list[str], rows: Rows) -> None:
+def _text(columns: list[str], rows: Rows) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    replace_bytes(path, text.getvalue().encode())
+    return text.getvalue()
 
 
 @contextmanager

@@ -4,7 +4,8 @@ All in log(1 + label). The formula is a sum of terms that follow from a kernel's
 fitted factors that are not negative. Inside the hull of the designs that it was fitted on, trees
 correct it; outside a linear rule does, no further than the corrections that were seen. The interval
 is conformal: its half-width is a quantile of the errors on designs of shapes that the fit did not
-see, and outside the hull of those on designs beyond its ends.
+see, and outside the hull of those on designs beyond its ends; of designs that are told to be about
+as large, as small ones are told less exactly.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Estimates:
 @dataclass(frozen=True, eq=False)
 class Estimator:
     """`factors` are the terms'; `slope` the linear rule's, of (rows - centre) / unit of the hull,
-    behind its constant; it and the trees stay within `least` and `most`. `inside` and `outside` are
-    half-widths."""
+    behind its constant; it and the trees stay within `least` and `most`. `inside` and `outside`
+    (b,) are half-widths of estimates between the `edges` (b - 1,), which are log(1 + label)."""
 
     factors: Floats
     trees: Forest
@@ -85,8 +86,9 @@ class Estimator:
     least: float
     most: float
     hull: Hull
-    inside: float
-    outside: float
+    edges: Floats
+    inside: Floats
+    outside: Floats
     coverage: float
 
     def formula(self, terms: Floats) -> Floats:
@@ -101,7 +103,8 @@ class Estimator:
         linear = self.slope[0] + scaled @ self.slope[1:]
         learned = np.where(held, self.trees.predict(features), linear)
         middle = np.log1p(self.formula(terms)) + np.clip(learned, self.least, self.most)
-        width = np.where(held, self.inside, self.outside)
+        size = np.searchsorted(self.edges, middle)
+        width = np.where(held, self.inside[size], self.outside[size])
         low, value, high = (
             np.maximum(np.expm1(middle + side * width), 0.0) for side in (-1.0, 0.0, 1.0)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.surrogate.conformal import group_quantile
-from flow.surrogate.estimator import Estimator, Hull, nearest
+from flow.surrogate.estimator import Estimator, Hull
 from flow.surrogate.trees import Floats, Forest
 
 COVERAGE = 0.9  # nominal
 FOLDS = 6
+GROUPS_A_SIZE, MOST_SIZES = 100, 6  # into which errors are divided
 TREES, LEAVES, RATE = 100, 12, 0.1
 PENALTY = 1.0  # of the linear rule's slopes, in rows
 
@@ -55,25 +57,61 @@ def folds(group: NDArray[np.int64], count: int) -> Iterator[NDArray[np.bool_]]:
 
 def fit(rows: Rows, trees: int = TREES) -> Estimator:
     """The estimator of a label, with intervals calibrated on groups held out of the fit."""
-    plain = _fit(rows, trees)
-    errors, inside, owners = [], [], []
+    with _one_thread():
+        return _calibrated(rows, trees)
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """On a few hundred rows threads cost more than they give."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)  # type: ignore[no-any-return]
+
+
+def _calibrated(rows: Rows, trees: int) -> Estimator:
+    plain = fit_values(rows, trees)
+    errors, inside, owners, sizes = [], [], [], []
     for held in _held_out(rows):
-        found = _fit(rows.take(~held), trees)
+        found = fit_values(rows.take(~held), trees)
         test = rows.take(held)
         made = found.estimate(test.features, test.terms)
         errors.append(np.abs(np.log1p(test.label) - np.log1p(made.value)))
         inside.append(~made.outside)
         owners.append(test.group)
+        sizes.append(np.log1p(made.value))
     error, within, group = np.concatenate(errors), np.concatenate(inside), np.concatenate(owners)
-    near = group_quantile(error[within], group[within], COVERAGE)
+    size, beyond = np.concatenate(sizes), ~within
+    within[len(rows) :] = False  # those are held out for what lies beyond the ends
+    edges = _edges(size[within], len(np.unique(rows.group)))
+    near = _half_widths(error[within], group[within], np.searchsorted(edges, size[within]), edges)
     far = near
-    if not within.all():
-        far = max(near, group_quantile(error[~within], group[~within], COVERAGE))
-    return replace(plain, inside=near, outside=far)
+    if beyond.any():
+        far = np.maximum(near, group_quantile(error[beyond], group[beyond], COVERAGE))
+    return replace(plain, edges=edges, inside=near, outside=far)
+
+
+def _edges(size: Floats, groups: int) -> Floats:
+    """Between as many designs each."""
+    count = max(1, min(groups // GROUPS_A_SIZE, MOST_SIZES))
+    found: Floats = np.unique(np.quantile(size, np.arange(1, count) / count))
+    return found
+
+
+def _half_widths(
+    error: Floats, group: NDArray[np.int64], place: NDArray[np.int64], edges: Floats
+) -> Floats:
+    """Of each size."""
+    return np.array(
+        [
+            group_quantile(error[place == size], group[place == size], COVERAGE)
+            for size in range(len(edges) + 1)
+        ]
+    )
 
 
 def _held_out(rows: Rows) -> Iterator[NDArray[np.bool_]]:
-    """Folds of groups; and, of each size, the quarter at either end."""
+    """Folds of groups, which hold out every row once; and, of each size, the quarter at either
+    end."""
     yield from folds(rows.group, FOLDS)
     for size in range(rows.sizes):
         column = rows.features[:, size]
@@ -83,15 +121,16 @@ def _held_out(rows: Rows) -> Iterator[NDArray[np.bool_]]:
                 yield held
 
 
-def _fit(rows: Rows, trees: int) -> Estimator:
-    """Without intervals."""
+def fit_values(rows: Rows, trees: int = TREES) -> Estimator:
+    """Without intervals: those that it tells have no width."""
     factors = fitted_formula(rows.terms, rows.label)
     left = np.log1p(rows.label) - np.log1p(rows.terms @ factors)
     learned = forest(rows.features, left, rows.rising, trees)
     hull = hull_of(rows.features, rows.group, rows.sizes)
     slope = linear((rows.features - hull.low) / hull.unit, left)
     ends = float(left.min()), float(left.max())
-    return Estimator(factors, learned, slope, *ends, hull, 0.0, 0.0, COVERAGE)
+    none = np.zeros(1)
+    return Estimator(factors, learned, slope, *ends, hull, np.zeros(0), none, none, COVERAGE)
 
 
 def fitted_formula(terms: Floats, label: Floats) -> Floats:
@@ -123,10 +162,7 @@ def fitted_formula(terms: Floats, label: Floats) -> Floats:
 
 def forest(features: Floats, label: Floats, rising: Sequence[int], trees: int = TREES) -> Forest:
     """Boosted trees of least squared error."""
-    from threadpoolctl import threadpool_limits
-
-    # On a few hundred rows threads cost more than they give.
-    with threadpool_limits(1):
+    with _one_thread():
         return _plain(_boosted(features, label, rising, trees))
 
 
@@ -170,13 +206,15 @@ def hull_of(features: Floats, group: NDArray[np.int64], sizes: int) -> Hull:
     low, high = features.min(axis=0), features.max(axis=0)
     unit = np.where(high > low, high - low, 1.0)
     points, place = np.unique(features, axis=0, return_index=True)
-    owner = group[place]
-    reach = 0.0
-    for name in np.unique(owner):
-        own = owner == name
-        if not own.all():
-            far = nearest(points[own] / unit, points[~own] / unit)
-            reach = max(reach, float(far.max()))
+    owner, scaled, reach = group[place], points / unit, 0.0
+    for start in range(0, len(points), 256):  # bounded memory
+        rows = slice(start, start + 256)
+        far = np.zeros((len(owner[rows]), len(points)))
+        for column in scaled.T:
+            np.maximum(far, np.abs(column[rows, None] - column), out=far)
+        far[owner[rows, None] == owner] = np.inf
+        if np.isfinite(closest := far.min(axis=1)).all():
+            reach = max(reach, float(closest.max()))
     return Hull(low, high, unit, points, reach, sizes)
 
 

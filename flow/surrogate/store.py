@@ -23,7 +23,8 @@ FOLDER = "fitted"
 MAX_BYTES = 32 << 20
 _TREES = ("feature", "threshold", "left", "right", "value")
 _HULL = ("low", "high", "unit", "points")
-_NUMBERS = ("base", "depth", "least", "most", "reach", "sizes", "inside", "outside", "coverage")
+_NUMBERS = ("base", "depth", "least", "most", "reach", "sizes", "coverage")
+_OWN = ("factors", "slope", "edges", "inside", "outside")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def save(folder: Path, fitted: Mapping[str, Fitted]) -> None:
             arrays[f"{name}/{key}"] = array.astype(small)
         for key in _HULL:
             arrays[f"{name}/{key}"] = getattr(hull, key)
-        arrays[f"{name}/factors"], arrays[f"{name}/slope"] = made.factors, made.slope
+        for key in _OWN:
+            arrays[f"{name}/{key}"] = getattr(made, key)
         of = {**vars(trees), **vars(hull), **vars(made)}
         arrays[f"{name}/numbers"] = np.array([float(of[key]) for key in _NUMBERS])
     folder.mkdir(exist_ok=True)
@@ -100,9 +102,11 @@ def _read(arrays: Any, name: str) -> Estimator:
     trees = Forest(of["base"], feature, threshold, left, right, value, int(of["depth"]))
     low, high, unit, points = (arrays[f"{name}/{key}"] for key in _HULL)
     hull = Hull(low, high, unit, points, of["reach"], int(of["sizes"]))
-    factors, slope = arrays[f"{name}/factors"], arrays[f"{name}/slope"]
+    factors, slope, edges, inside, outside = (arrays[f"{name}/{key}"] for key in _OWN)
     if not len(low) == len(high) == len(unit) == points.shape[1] == len(slope) - 1:
         raise ValueError(f"{name}: its arrays must be of one number of features")
+    if not len(inside) == len(outside) == len(edges) + 1:
+        raise ValueError(f"{name}: it must have a half-width for each size")
     if trees.feature.max(initial=0) >= len(low):
         raise ValueError(f"{name}: its trees look at features that there are not")
     return Estimator(
@@ -112,7 +116,8 @@ def _read(arrays: Any, name: str) -> Estimator:
         of["least"],
         of["most"],
         hull,
-        of["inside"],
-        of["outside"],
+        edges,
+        inside,
+        outside,
         of["coverage"],
     )

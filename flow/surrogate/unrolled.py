@@ -8,7 +8,7 @@ both; what layers take from or add to each other is learned with the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,7 +20,28 @@ from flow.surrogate.trees import Floats
 
 # What is counted of a netlist, by its names in the table.
 COUNTED = (
-    *("sums", "sum_bits", "few_bits", "chosen_bits", "clamped_bits", "negated_bits", "gates"),
+    *(
+        "sums",
+        "paired_bits",
+        "sum_bits",
+        "count_bits",
+        "compared_bits",
+        "negated_bits",
+        "inverted_bits",
+    ),
+    *(
+        "luts4",
+        "inverted4",
+        "leaves4",
+        "choices4",
+        "gated4",
+        "gates4",
+        "luts6",
+        "leaves6",
+        "choices6",
+        "gated6",
+        "resets",
+    ),
     *("product_bits", "products", "held", "rowed", "rows", "latency"),
 )
 Structure = Mapping[str, float]
@@ -33,48 +54,90 @@ class Label(Enum):
     FF = "ff"
 
 
-# Sums and choices take LUTs by their bits, tables by their gates, products by bits times bits;
-# registers in rows are LUTs of some families.
+@dataclass(frozen=True)
+class Basis:
+    """What estimates stand on: the names of `features` (n, f), the first `sizes` of which are
+    sizes, and of a label the `terms` (n, t) of its formula, of factors that are not negative."""
+
+    name: str
+    names: tuple[str, ...]
+    sizes: int
+    features: Callable[[Sequence[Structure]], Floats]
+    terms: Callable[[Sequence[Structure], Label], Floats]
+
+
+# Sums take LUTs by their bits, the rest by its functions, products by bits times bits; registers in
+# rows are LUTs of some families.
 _LUT_TERMS = (
-    *("sum_bits", "sums", "few_bits", "chosen_bits", "clamped_bits", "negated_bits", "gates"),
+    *(
+        "sum_bits",
+        "paired_bits",
+        "sums",
+        "count_bits",
+        "compared_bits",
+        "negated_bits",
+        "inverted_bits",
+    ),
+    *(
+        "luts4",
+        "inverted4",
+        "leaves4",
+        "choices4",
+        "gated4",
+        "gates4",
+        "luts6",
+        "leaves6",
+        "choices6",
+        "gated6",
+        "resets",
+    ),
     *("product_bits", "products", "rows"),
 )
-FEATURES = (
-    *("log2 sum bits", "log2 gates", "log2 held", "log2 other bits", "log2 product bits"),
-    *("bits a sum", "held a sum bit", "rowed share", "few share", "clamped share", "latency"),
+_FEATURES = (
+    *("log2 sum bits", "log2 count bits", "log2 LUTs", "log2 tables"),
+    *("log2 tables of 6", "log2 gates", "log2 held"),
+    *("log2 other bits", "log2 product bits"),
+    *("bits a sum", "held a sum bit", "rowed share", "inverted share", "counted share", "latency"),
 )
-SIZES = 5  # of the features, the first
+_SIZES = 9
 
 
-def terms(designs: Sequence[Structure], label: Label) -> Floats:
-    """(n, t): what the label goes with, of factors that are not negative."""
+def _terms(designs: Sequence[Structure], label: Label) -> Floats:
     if label is Label.LUT:
         return np.array([[1.0, *(float(each[name]) for name in _LUT_TERMS)] for each in designs])
     rows = ([1.0, each["held"] - each["rowed"], each["rowed"], each["rows"]] for each in designs)
     return np.array([*rows], dtype=np.float64)
 
 
-def features(designs: Sequence[Structure]) -> Floats:
-    """(n, FEATURES)."""
-    return np.array([_features(each) for each in designs])
+def _features(designs: Sequence[Structure]) -> Floats:
+    return np.array([_feature(each) for each in designs])
 
 
-def _features(of: Structure) -> list[float]:
-    other = of["chosen_bits"] + of["clamped_bits"] + of["negated_bits"]
-    logic = of["sum_bits"] + other + of["gates"] + of["product_bits"]
+def _feature(of: Structure) -> list[float]:
+    other = of["compared_bits"] + of["negated_bits"]
+    along = of["sum_bits"] + of["count_bits"]
+    logic = along + other + of["luts4"] + of["leaves4"] + of["product_bits"]
     return [
         math.log2(1 + of["sum_bits"]),
-        math.log2(1 + of["gates"]),
+        math.log2(1 + of["count_bits"]),
+        math.log2(1 + of["luts4"]),
+        math.log2(1 + of["leaves4"] + of["choices4"] + of["gated4"]),
+        math.log2(1 + of["leaves6"] + of["choices6"] + of["gated6"]),
+        math.log2(1 + of["gates4"]),
         math.log2(1 + of["held"]),
         math.log2(1 + other),
         math.log2(1 + of["product_bits"]),
-        of["sum_bits"] / max(of["sums"], 1),
+        along / max(of["sums"], 1),
         math.log2((1 + of["held"]) / (1 + logic)),
         of["rowed"] / max(of["held"], 1),
-        of["few_bits"] / max(of["sum_bits"], 1),
-        of["clamped_bits"] / max(logic, 1),
+        of["inverted_bits"] / max(logic, 1),
+        of["count_bits"] / max(along, 1),
         of["latency"],
     ]
+
+
+# Of a network whose hardware is laid out.
+LAID_OUT = Basis("laid out", _FEATURES, _SIZES, _features, _terms)
 
 
 def dsps(of: Structure, family: str) -> int:
@@ -132,7 +195,7 @@ def labelled(rows: Sequence[Mapping[str, str]], counts: Sequence[str]) -> dict[s
         try:
             kernel = Kernel.read(row)
             structure = {name: _count(row[name]) for name in COUNTED}
-            found = [_count(row[name]) for name in counts]
+            found = [_counted(row, name) for name in counts]
             by.setdefault(row["family"], []).append((kernel, structure, found))
         except (KeyError, ValueError) as error:
             raise UsageError(f"kernel {row.get('number')} has no label: {error!r}") from error
@@ -145,6 +208,12 @@ def labelled(rows: Sequence[Mapping[str, str]], counts: Sequence[str]) -> dict[s
         )
         for family, designs in by.items()
     }
+
+
+def _counted(row: Mapping[str, str], name: str) -> float:
+    """As a part has them: an ECP5's carries of two bits are two of its LUTs each."""
+    carries = 2 * _count(row["carry"]) if (row["family"], name) == ("ecp5", "lut") else 0.0
+    return _count(row[name]) + carries
 
 
 def _count(text: str) -> float:

@@ -15,6 +15,7 @@ from flow.errors import FlowError, ToolFailed
 from flow.report.vendor.synthesis import Resource, Synthesis
 from flow.surrogate.kernels import TURN, Kernel
 from flow.tools import YOSYS, Tool, version
+from targets.rtl.bits import Bits
 from targets.rtl.implement.parts import Family, find_part
 from targets.rtl.implement.routing import read_routed, route, routing_tools
 from targets.rtl.implement.synthesis import count_apart, synthesize
@@ -93,6 +94,8 @@ class Laid:
         self.made = netlist(
             graph, solver, trace(graph, solver), (graph.output.name,), kernel.cutoff
         )
+        if not any(Bits(self.made, self.ports).live):
+            raise ValueError(f"kernel {kernel.number}: its outputs are constants")
         self.module = f"{MODULE}{kernel.number}"
 
     def write(self, family: Family, folder: Path) -> Path:

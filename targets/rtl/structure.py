@@ -4,30 +4,48 @@ flip-flops stand on where the hardware is laid out."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
-from targets.rtl.estimate import table_gates
+from targets.rtl.bits import Bits, Made
+from targets.rtl.cover import Logic
 from targets.rtl.netlist import Kind, Netlist, Operation
+from targets.rtl.polarity import polarity
 from targets.rtl.ports import Ports
-from targets.rtl.verilog import register_bits
 
 FEW_BITS = 4  # of both operands: such sums are LUTs, not carries (implement/adders.v)
-SHIFTED = 3  # registers in a row from which on AMD's LUTs hold them (`xilinx_srl -minlen 3`)
+
+
+_ALONG_CARRIES = (Made.ADDED, Made.COUNTED, Made.CARRIED)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Sums and the bits in which both operands have some; those of few bits; bits that are chosen
-    and clamped; bits of wires that are negated; gates of tables; bits times bits of products of two
-    values, and how many there are. Flip-flops, those of them in rows of `SHIFTED` and more, and how
-    many such rows; cycles."""
+    """Sums along carries, the bits in which they are written, by twos, the bits that they make of
+    two, and of one and a constant, and carries of which the sum is not needed; bits that are
+    negated, and that are needed both ways up. What is beside carries, as `cover` has it with LUTs
+    of 4 and of 6 inputs: LUTs, bits that are inverted, parts of larger tables; signals that reset
+    registers. Bits times bits of products of two values, and how many there are. Flip-flops, those
+    of them in long rows, and how many such rows; cycles. Only what an output depends on is counted,
+    and what is the same once."""
 
     sums: int
+    paired_bits: int
     sum_bits: int
-    few_bits: int
-    chosen_bits: int
-    clamped_bits: int
+    count_bits: int
+    compared_bits: int
     negated_bits: int
-    gates: int
+    inverted_bits: int
+    luts4: int
+    inverted4: int
+    leaves4: int
+    choices4: int
+    gated4: int
+    gates4: int
+    luts6: int
+    leaves6: int
+    choices6: int
+    gated6: int
+    resets: int
     product_bits: int
     products: int
     held: int
@@ -37,55 +55,84 @@ class Counted:
 
     @classmethod
     def of(cls, made: Netlist, ports: Ports) -> Counted:
-        by: dict[Kind, int] = dict.fromkeys(Kind, 0)
-        sums = few = negated = products = 0
-        for operation in made.operations:
-            operands = [made.operations[place] for place in operation.operands]
-            kind = operation.kind
-            if kind is Kind.PRODUCT:
-                by[kind] += operands[0].width * operands[1].width
-                products += 1
-            elif kind in (Kind.SUM, Kind.OFFSET):
-                bits = _summed(operation, operands)
-                sums += 1
-                by[kind] += bits
-                few += bits if sum(min(o.width, bits) for o in operands) <= FEW_BITS else 0
-            else:
-                by[kind] += operation.width
-            if operation.negated and kind in (Kind.WRAP, Kind.RELU, Kind.MUX):
-                negated += operation.width
-        negated += sum(made.operations[o.operation].width for o in made.outputs if o.negated)
-        rows = [
-            (operation.width, last - stage)
-            for operation, stage, last in zip(
-                made.operations, made.stages, made.last_use(), strict=True
-            )
-            if operation.kind is not Kind.CONSTANT and last - stage >= SHIFTED
-        ]
+        bits = Bits(made, ports)
+        few = {
+            number
+            for number, operation in enumerate(made.operations)
+            if operation.kind in (Kind.SUM, Kind.OFFSET) and _few(made, operation)
+        }
+        counts = {place: n for place, n in bits.counts().items() if place[0] not in few}
+
+        def total(how: Made) -> int:
+            return sum(n for (_, made), n in counts.items() if made is how)
+
+        along = {of for of, how in counts if how in _ALONG_CARRIES}
+        logic, rows = Logic(made, bits, few), bits.rows()
+        four, six = logic.cover(4), logic.cover(6, absorbs=True)
+        multiplied = {of for of, how in counts if how is Made.MULTIPLIED}
         return cls(
-            sums,
-            by[Kind.SUM] + by[Kind.OFFSET],
-            few,
-            by[Kind.MUX],
-            by[Kind.RELU],
-            negated,
-            table_gates(made),
-            by[Kind.PRODUCT],
-            products,
-            register_bits(made, ports),
-            sum(width * stages for width, stages in rows),
-            sum(width for width, _ in rows),
-            made.latency,
+            sums=len(along),
+            paired_bits=sum(-(-_left(made, made.operations[of]) // 2) * 2 for of in along),
+            sum_bits=total(Made.ADDED),
+            count_bits=total(Made.COUNTED),
+            compared_bits=total(Made.CARRIED),
+            negated_bits=total(Made.NEGATED),
+            inverted_bits=_inverted(made),
+            luts4=four.luts,
+            inverted4=four.inverted,
+            leaves4=four.leaves,
+            choices4=four.choices,
+            gated4=four.gated,
+            gates4=four.gates,
+            luts6=six.luts,
+            leaves6=six.leaves,
+            choices6=six.choices,
+            gated6=six.gated,
+            resets=logic.resets(),
+            product_bits=sum(prod(_widths(made, made.operations[of])) for of in multiplied),
+            products=len(multiplied),
+            held=total(Made.HELD),
+            rowed=rows.registers,
+            rows=rows.rows,
+            latency=made.latency,
         )
 
 
-def _summed(operation: Operation, operands: list[Operation]) -> int:
-    """Bits of a sum but those at the low end that are one operand's own, as they are written."""
-    width = operation.width
+def _inverted(made: Netlist) -> int:
+    """Bits of values that are needed both ways up, and of those that are held one way in a register
+    and the other in the next."""
+    chosen = polarity(made)
+    between = 0
+    for number, (operation, last) in enumerate(zip(made.operations, made.last_use(), strict=True)):
+        before: bool | None = False if operation.kind is Kind.INPUT else None  # a port's, or none
+        for stage in range(made.stages[number] + 1, last + 1):
+            inverse = (number, stage) in chosen.registers
+            between += operation.width * (before is not None and inverse is not before)
+            before = inverse
+    return chosen.inverters + between
+
+
+def _few(made: Netlist, operation: Operation) -> bool:
+    """Whether it is written without a carry: its operands have few bits."""
+    left = _left(made, operation)
+    bits = sum(min(width, left) for width in _widths(made, operation))
     if operation.kind is Kind.OFFSET:
-        zeros = (operation.data & -operation.data).bit_length() - 1
-        return width - min(max(zeros, 0), width - 1)
-    own = operation.point - operands[0].point
-    other = operation.point - operands[1].point + operation.shift
-    below = max(own, other) if not operation.negated else other
-    return width - min(max(below, 0), width - 1)
+        constant = operation.data >> (operation.width - left) & ((1 << left) - 1)
+        bits += constant.bit_length()
+    return bits <= FEW_BITS
+
+
+def _left(made: Netlist, operation: Operation) -> int:
+    """Bits of a sum but those at the low end that are one operand's own, as they are written."""
+    if operation.kind is Kind.OFFSET:
+        below = max((operation.data & -operation.data).bit_length() - 1, 0)
+    else:
+        first, second = (made.operations[place] for place in operation.operands)
+        own = operation.point - first.point
+        other = operation.point - second.point + operation.shift
+        below = max(other if operation.negated else max(own, other), 0)
+    return operation.width - min(below, operation.width - 1)
+
+
+def _widths(made: Netlist, operation: Operation) -> list[int]:
+    return [made.operations[place].width for place in operation.operands]

@@ -3,18 +3,23 @@ they were not fitted on, and of whole networks; next to simpler ways in the same
 `make bench SUITE=estimators`, with the labels of `make labels` in flow/surrogate/labels.csv. Writes
 reports/baseline/estimators_own.csv.
 
-Splits of kernels: `shape` holds out whole shapes, the main number; `precision` bits of weights, or
-of inputs where there are none; `size` the largest quarter; `random` any rows, which flatters.
-Networks are told from kernels alone (`kernels to networks`) and from kernels and other networks
-(`networks`). Counts of DSPs and block RAMs are a formula's, and the share that is exact is told.
+Splits of kernels: `shape` holds out whole shapes, the main number, and whole networks with them,
+which `networks` tells of; `precision` holds out bits of weights, or of inputs where there are none;
+`size` the largest quarter; `random` any rows, which flatters. `kernels to networks` tells networks
+from kernels alone. Counts of DSPs and block RAMs
+are a formula's, and the share that is exact is told.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import math
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -23,23 +28,24 @@ from numpy.typing import NDArray
 
 from flow.binomial import exact_share
 from flow.labels import read_labels
+from flow.outline import WEIGHTED as WEIGHTED_ROLES
+from flow.outline import outline
+from flow.surrogate.estimator import Estimator
 from flow.surrogate.evaluate import require_apart, score
-from flow.surrogate.fit import Rows, fit, fitted_formula, folds, forest, linear
+from flow.surrogate.fit import Rows, fit, fit_values, fitted_formula, folds, forest, linear
 from flow.surrogate.kernels import Kernel, Kind
 from flow.surrogate.store import Fitted
 from flow.surrogate.trees import Floats
 from flow.surrogate.unrolled import (
-    FEATURES,
-    SIZES,
+    LAID_OUT,
     TABLE,
     Label,
     Labelled,
     block_rams,
     dsps,
-    features,
     labelled,
-    terms,
 )
+from flow.tools import processors
 
 ROOT = Path(__file__).parents[2]
 LABELS = ROOT / TABLE
@@ -48,6 +54,8 @@ EXACT = ("dsp", "bram_18k", "ram")
 COUNTS = (*(label.value for label in Label), *EXACT)
 LEAST = 60  # designs to fit on, below which nothing is told
 OUTER = 6
+PLAIN = "precision", "random"  # splits of which no intervals are told
+LAYERS = (Kind.DENSE, Kind.CONV, Kind.DEPTHWISE)
 QUARTER = 0.75
 Mask = NDArray[np.bool_]
 Told = tuple[Floats, Floats | None, Floats | None]
@@ -65,7 +73,7 @@ class Case:
     def values(self) -> Floats:
         return self.designs.counts[self.label.value]
 
-    @property
+    @cached_property
     def raw(self) -> Floats:
         """(n, fields): what a kernel is drawn by."""
         rows = [{**vars(kernel), "number": 0} for kernel in self.designs.kernels]
@@ -77,11 +85,23 @@ class Case:
             ]
         )
 
+    @cached_property
     def rows(self) -> Rows:
         structures = self.designs.structures
         group = numbered([repr(shape) for shape in self.designs.shapes()])
-        made = features(structures), terms(structures, self.label)
-        return Rows(*made, self.values, group, SIZES, (0,) * len(FEATURES))
+        made = LAID_OUT.features(structures), LAID_OUT.terms(structures, self.label)
+        return Rows(*made, self.values, group, LAID_OUT.sizes, (0,) * len(LAID_OUT.names))
+
+    @cached_property
+    def _fits(self) -> dict[bytes, Estimator]:
+        return {}
+
+    def fitted(self, known: Mask) -> Estimator:
+        """With intervals, on those rows; once, as several splits may hold out the same."""
+        key = known.tobytes()
+        if key not in self._fits:
+            self._fits[key] = fit(self.rows.take(known))
+        return self._fits[key]
 
 
 def numbered(names: list[str]) -> NDArray[np.int64]:
@@ -90,13 +110,19 @@ def numbered(names: list[str]) -> NDArray[np.int64]:
 
 
 def ours(case: Case, known: Mask, told: Mask) -> Told:
-    rows = case.rows()
-    made = fit(rows.take(known)).estimate(rows.features[told], rows.terms[told])
+    made = case.fitted(known).estimate(case.rows.features[told], case.rows.terms[told])
     return made.value, made.low, made.high
 
 
+def values_only(case: Case, known: Mask, told: Mask) -> Told:
+    """The same without intervals, which take most of the time."""
+    rows = case.rows
+    made = fit_values(rows.take(known)).estimate(rows.features[told], rows.terms[told])
+    return made.value, None, None
+
+
 def formula_only(case: Case, known: Mask, told: Mask) -> Told:
-    rows = case.rows()
+    rows = case.rows
     return rows.terms[told] @ fitted_formula(rows.terms[known], rows.label[known]), None, None
 
 
@@ -118,6 +144,23 @@ def ridge(case: Case, known: Mask, told: Mask) -> Told:
 
 def mean(case: Case, known: Mask, told: Mask) -> Told:
     return np.full(int(told.sum()), case.values[known].mean()), None, None
+
+
+def finn(case: Case, known: Mask, told: Mask) -> Told:
+    """FINN's estimate of its matrix-vector unit (HLS), with a multiplier for each product of every
+    position, and constants instead of memories. Nothing is fitted.
+
+    Source: Xilinx/finn @39f0c9a, matrixvectoractivation_hls.py, lut_estimation.
+    """
+    return np.array([_finn(case.designs.kernels[at]) for at in np.flatnonzero(told)]), None, None
+
+
+def _finn(kernel: Kernel) -> float:
+    (step,) = (step for step in outline(kernel.graph()).steps if step.role in WEIGHTED_ROLES)
+    width = kernel.given_bits + kernel.weight_bits
+    products = step.taken * (2 * -(-width // 6) - 1) * width
+    sums = width * (2 * step.taken - 1) + width + math.ceil(math.log2(step.taken))
+    return step.positions * (300 + 1.1 * step.channels * (products + sums))
 
 
 METHODS: dict[str, Method] = {
@@ -145,13 +188,14 @@ def splits(designs: Labelled) -> Iterator[tuple[str, list[tuple[Mask, Mask]]]]:
     def of_kernels(by: NDArray[np.int64]) -> list[tuple[Mask, Mask]]:
         return [(kernel & ~held, kernel & held) for held in folds(by, OUTER)]
 
-    yield "shape", of_kernels(group)
+    shape = list(folds(group, OUTER))
+    yield "shape", [(~held, kernel & held) for held in shape]
     yield "precision", of_kernels(bits)
     large = size > np.quantile(size[kernel], QUARTER) if kernel.any() else kernel
     yield "size", [(kernel & ~large, kernel & large)]
     yield "random", of_kernels(key)
     yield "kernels to networks", [(kernel, network)]
-    yield "networks", [(kernel | ~held, network & held) for held in folds(group, OUTER)]
+    yield "networks", [(~held, network & held) for held in shape]
 
 
 def scored(case: Case, method: Method, split: list[tuple[Mask, Mask]]) -> list[str]:
@@ -190,6 +234,18 @@ def _shown(value: float | None, digits: int) -> str:
     return "" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
+def compared(case: Case) -> Iterator[tuple[str, str, list[str]]]:
+    """(split, way, cells) of all splits and ways."""
+    weighted = np.array([kernel.kind in LAYERS for kernel in case.designs.kernels])
+    for split, parts in splits(case.designs):
+        for name, method in METHODS.items():
+            plain = method is ours and split in PLAIN
+            yield split, name, scored(case, values_only if plain else method, parts)
+        if case.label is Label.LUT and case.designs.family == "xc7" and "networks" not in split:
+            layers = [(known, told & weighted) for known, told in parts]
+            yield split, "FINN's formula, of layers with weights", scored(case, finn, layers)
+
+
 HEAD = (
     *("family", "label", "split", "method", "designs", "fitted_on", "r2", "smape_pct"),
     *("median_pct", "p90_pct", "kendall_tau", "false_feasible_pct", "covered_pct", "covered_low"),
@@ -225,6 +281,11 @@ def same(first: Labelled, second: Labelled) -> list[str]:
     return [second.family, "all", split, "same counts", str(len(pairs)), *[""] * 11]
 
 
+def _rows(case: Case) -> list[list[str]]:
+    names = case.designs.family, case.label.value
+    return [[*names, split, way, *cells] for split, way, cells in compared(case)]
+
+
 def main() -> dict[str, Fitted]:
     """Write the table, and give what is fitted on all labels."""
     families = labelled(read_labels(LABELS), COUNTS)
@@ -232,18 +293,18 @@ def main() -> dict[str, Fitted]:
         print(f"{TABLE} holds no labels: `make labels` makes them", file=sys.stderr)
         return {}
     rows: list[list[str]] = []
+    cases: list[Case] = []
     for designs in families.values():
         rows += [exact(designs, label) for label in EXACT]
         if designs.family == "xcup" and "xc7" in families:
             rows.append(same(families["xc7"], designs))
             continue
         for label in Label:
-            case = Case(designs, label)
-            for split, parts in splits(designs):
-                for name, method in METHODS.items():
-                    cells = scored(case, method, parts)
-                    rows.append([designs.family, label.value, split, name, *cells])
-                    print(", ".join(rows[-1]), file=sys.stderr)
+            cases.append(Case(designs, label))
+    with ProcessPoolExecutor(processors()) as pool:
+        for found in pool.map(_rows, cases):
+            rows += found
+            print(*(", ".join(row) for row in found), sep="\n", file=sys.stderr)
     with OUT.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
     return fitted(families)
@@ -251,28 +312,34 @@ def main() -> dict[str, Fitted]:
 
 def fitted(families: dict[str, Labelled]) -> dict[str, Fitted]:
     """An estimator for each family and label, on kernels and networks; none of few designs."""
-    found = {}
-    for family, designs in families.items():
-        if len(designs) < LEAST or family == "xcup":
-            continue
-        for label in Label:
-            rows = Case(designs, label).rows()
-            about = {
-                "table": TABLE,
-                "origin": "make labels",
-                "licence": "this project's",
-                "tool": "Yosys",
-                "family": family,
-                "label": label.value,
-                "way": "unrolled whole",
-                "features": list(FEATURES),
-                "designs": len(rows),
-                "networks": int(designs.networks().sum()),
-                "groups": len(np.unique(rows.group)),
-                "fitted_by": f"scikit-learn {metadata.version('scikit-learn')}",
-            }
-            found[f"own/{family}/{label.value}"] = Fitted(fit(rows), about)
-    return found
+    cases = {
+        f"own/{family}/{label.value}": Case(designs, label)
+        for family, designs in families.items()
+        if len(designs) >= LEAST and family != "xcup"
+        for label in Label
+    }
+    with ProcessPoolExecutor(processors()) as pool:
+        return dict(zip(cases, pool.map(_fitted, cases.values()), strict=True))
+
+
+def _fitted(case: Case) -> Fitted:
+    rows = case.rows
+    about = {
+        "table": TABLE,
+        "origin": "make labels",
+        "licence": "this project's",
+        "tool": "Yosys",
+        "sha256": {TABLE: hashlib.sha256(LABELS.read_bytes()).hexdigest()},
+        "family": case.designs.family,
+        "label": case.label.value,
+        "way": "unrolled whole",
+        "features": list(LAID_OUT.names),
+        "designs": len(rows),
+        "networks": int(case.designs.networks().sum()),
+        "groups": len(np.unique(rows.group)),
+        "fitted_by": f"scikit-learn {metadata.version('scikit-learn')}",
+    }
+    return Fitted(fit(rows), about)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ where nothing is like it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -16,7 +16,8 @@ from targets.rtl.structure import Counted
 from tests.bench import own_estimators as bench
 from tests.unit.test_own_estimators import table
 
-DESIGN = Counted(12, 90, 0, 0, 0, 0, 60, 0, 0, 40, 0, 0, 4)
+_SOME = {"sums": 12, "sum_bits": 90, "luts4": 60, "held": 40, "latency": 4}
+DESIGN = Counted(**{field.name: _SOME.get(field.name, 0) for field in fields(Counted)})
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def designs() -> Labelled:
 def fitted(designs: Labelled) -> dict[str, Fitted]:
     about = {"tool": "Yosys", "designs": len(designs), "table": "labels.csv"}
     return {
-        f"own/{family}/{label.value}": Fitted(fit(bench.Case(designs, label).rows(), 20), about)
+        f"own/{family}/{label.value}": Fitted(fit(bench.Case(designs, label).rows, 20), about)
         for label in Label
         for family in ("ice40", "xc7")
     }
@@ -48,7 +49,7 @@ def test_counts_are_told_with_an_interval(fitted: dict[str, Fitted]) -> None:
 def test_what_was_not_labelled_is_said_to_be(fitted: dict[str, Fitted]) -> None:
     """Larger than all: wider. Of more stages than any: unknown. A family without labels: unknown,
     but UltraScale+ by Xilinx 7's."""
-    large = replace(DESIGN, sums=12_000, sum_bits=90_000, gates=60_000, held=40_000)
+    large = replace(DESIGN, sums=12_000, sum_bits=90_000, luts4=60_000, held=40_000)
     (lut, _) = count_estimates(large, [Family.ICE40], fitted).metrics
     (near, _) = count_estimates(DESIGN, [Family.ICE40], fitted).metrics
     assert lut.source.endswith("beyond all that were seen, hence wide")

@@ -129,7 +129,9 @@ def test_kernels_are_counted_together_as_alone(family: Family, tmp_path: Path) -
     for each in laid:
         home = tmp_path / each.module
         home.mkdir()
-        synthesize((each.path,), each.module, find_part(labels.PARTS[family]), home, print)
+        synthesize(
+            (each.write(family, home),), each.module, find_part(labels.PARTS[family]), home, print
+        )
         assert together[each.module].resources == read_synthesized(home).found.resources
 
 

@@ -10,26 +10,26 @@ import pytest
 
 from flow.errors import FlowError, UsageError
 from flow.surrogate.kernels import Kernel, Kind, drawn
-from flow.surrogate.unrolled import COUNTED, Label, Labelled, dsps, features, labelled, terms
+from flow.surrogate.unrolled import COUNTED, LAID_OUT, Label, Labelled, dsps, labelled
 from tests.bench import own_estimators as bench
 
 COUNT = 240
 
 
 def table(count: int = COUNT, family: str = "ice40") -> list[dict[str, str]]:
-    """Rows of drawn kernels with made-up structures: a LUT for each bit of a sum and two a gate,
-    a flip-flop for each bit that is held, and one percent up or down."""
+    """Rows of drawn kernels with made-up structures: a LUT for each bit of a sum and two for each
+    function, a flip-flop for each bit that is held, and one percent up or down."""
     rng, rows = np.random.default_rng(0), []
     for kernel in drawn(count):
         size = kernel.work()
         held = dict.fromkeys(COUNTED, 0)
         sums = int(size * rng.uniform(1, 4)) + 1
         held.update(sums=1 + sums // 8, sum_bits=sums, held=sums // 2, latency=kernel.cutoff)
-        held.update(gates=int(size * rng.uniform(0, 3)))
+        held.update(luts4=int(size * rng.uniform(0, 3)))
         if kernel.kind is Kind.MUL:
             held.update(products=kernel.inputs, product_bits=kernel.inputs * kernel.given_bits**2)
-        lut = (sums + 2 * held["gates"]) * rng.uniform(0.99, 1.01)
-        counts = {"lut": lut, "ff": held["held"] + 1, "dsp": 0, "ram": 0, "bram_18k": 0}
+        lut = (sums + 2 * held["luts4"]) * rng.uniform(0.99, 1.01)
+        counts = {"lut": lut, "ff": held["held"] + 1, "carry": 5, **dict.fromkeys(bench.EXACT, 0)}
         cells = {**held, **counts}
         named = {name: str(round(value)) for name, value in cells.items()}
         rows.append({**kernel.row(), **named, "family": family})
@@ -118,13 +118,13 @@ def test_products_of_values_take_dsps(designs: Labelled) -> None:
 def test_the_tables_counts_are_checked(designs: Labelled) -> None:
     rows = table(3)
     assert len(labelled(rows, bench.COUNTS)["ice40"]) == 3
-    assert terms(designs.structures[:2], Label.FF).shape == (2, 4)
-    assert features(designs.structures[:2]).shape == (2, len(bench.FEATURES))
+    assert LAID_OUT.terms(designs.structures[:2], Label.FF).shape == (2, 4)
+    assert LAID_OUT.features(designs.structures[:2]).shape == (2, len(LAID_OUT.names))
     for broken in ("-1", "x", ""):
         with pytest.raises(UsageError, match="kernel 0 has no label"):
             labelled([{**rows[0], "held": broken}], bench.COUNTS)
     with pytest.raises(UsageError, match="kernel 0 has no label: KeyError"):
-        labelled([{k: v for k, v in rows[0].items() if k != "gates"}], bench.COUNTS)
+        labelled([{k: v for k, v in rows[0].items() if k != "luts4"}], bench.COUNTS)
 
 
 def test_families_that_are_counted_alike(designs: Labelled) -> None:
@@ -134,3 +134,9 @@ def test_families_that_are_counted_alike(designs: Labelled) -> None:
     other.counts["lut"][3] += 1
     assert bench.same(designs, other)[2] == "counted like ice40 in 23"
     assert len(cells) == len(bench.HEAD) == len(bench.exact(designs, "dsp"))
+
+
+def test_an_ecp5s_carries_are_luts() -> None:
+    """Of two LUTs each, as a part has them."""
+    plain, ecp5 = (labelled(table(3, f), bench.COUNTS)[f].counts for f in ("ice40", "ecp5"))
+    assert (ecp5["lut"] == plain["lut"] + 2 * 5).all() and (ecp5["ff"] == plain["ff"]).all()

@@ -122,6 +122,22 @@ def test_intervals_hold_for_shapes_that_were_not_seen() -> None:
     assert narrow / count < 0.87
 
 
+def test_small_designs_are_told_less_exactly() -> None:
+    """Where errors are larger, intervals are, and they hold at either end."""
+    rng = np.random.default_rng(0)
+    size = rng.uniform(0, 12, 1400)
+    label = 2**size * np.exp(rng.normal(0, 0.5 / (1 + size)))
+    rows = Rows(size[:, None], 2 ** size[:, None], label, np.arange(1400), 1, (0,))
+    known = np.arange(1400) < 700
+    made = fit(rows.take(known), trees=10)
+    assert len(made.inside) == 6 and made.inside[0] > 3 * made.inside[-1]
+    test = rows.take(~known)
+    told = made.estimate(test.features, test.terms)
+    held = (told.low <= test.label) & (test.label <= told.high)
+    for end in (size[~known] < 4, size[~known] > 8):
+        assert 0.84 <= held[end].mean() <= 0.97
+
+
 def test_outside_the_hull_is_said_and_wider(made: Estimator) -> None:
     rows = drawn(60, 0.05)
     beyond = np.array([[9.0, 6.0], [4.0, 6.0], [4.0, 60.0]])
@@ -324,11 +340,14 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_what_ships_names_its_source() -> None:
-    assert len(shipped()) == 8
-    for fitted in shipped().values():
-        assert fitted.about["licence"] in ("Apache-2.0", "MIT")
+    own = {name: fitted for name, fitted in shipped().items() if name.startswith("own/")}
+    assert (len(shipped()), len(own)) == (14, 6)
+    for name, fitted in shipped().items():
+        ours = fitted.about["licence"] == "this project's"
+        assert ours == (name in own) and (ours or fitted.about["licence"] in ("Apache-2.0", "MIT"))
         assert all(len(digest) == 64 for digest in fitted.about["sha256"].values())
-        assert 0 < fitted.estimator.inside <= fitted.estimator.outside
+        made = fitted.estimator
+        assert (made.inside > 0).all() and (made.inside <= made.outside).all()
 
 
 def test_a_thousand_estimates_take_a_second_and_no_library() -> None:
