@@ -140,7 +140,7 @@ def read_labels(path: Path, repair: bool = False) -> Rows:
         cut = rest.partition(",")[0]
         rows = [row for row in rows if row["number"] != cut]
         if repair:
-            replace_bytes(path, _text(head.split(","), rows).encode())
+            replace_bytes(path, text_of(head.split(","), rows).encode())
     return rows
 
 
@@ -157,12 +157,7 @@ def _sort(path: Path) -> None:
     order = {number: place for place, number in enumerate(sorted({int(r["number"]) for r in rows}))}
     rows.sort(key=lambda row: order[int(row["number"])])  # families stay as they are
     if rows:
-        replace_bytes(path, text_of(rows).encode())
-
-
-def text_of(rows: Rows) -> str:
-    """Some rows as a table."""
-    return _text(list(rows[0]), rows)
+        replace_bytes(path, text_of(list(rows[0]), rows).encode())
 
 
 def _append(path: Path, rows: Rows) -> None:
@@ -179,7 +174,8 @@ def _append(path: Path, rows: Rows) -> None:
         os.fsync(file.fileno())
 
 
-def _text(columns: list[str], rows: Rows) -> str:
+def text_of(columns: list[str], rows: Rows) -> str:
+    """Rows as a table."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

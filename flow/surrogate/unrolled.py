@@ -8,7 +8,7 @@ both; what layers take from or add to each other is learned with the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,32 +18,6 @@ from flow.errors import UsageError
 from flow.surrogate.kernels import Kernel, Kind
 from flow.surrogate.trees import Floats
 
-# What is counted of a netlist, by its names in the table.
-COUNTED = (
-    *(
-        "sums",
-        "paired_bits",
-        "sum_bits",
-        "count_bits",
-        "compared_bits",
-        "negated_bits",
-        "inverted_bits",
-    ),
-    *(
-        "luts4",
-        "inverted4",
-        "leaves4",
-        "choices4",
-        "gated4",
-        "gates4",
-        "luts6",
-        "leaves6",
-        "choices6",
-        "gated6",
-        "resets",
-    ),
-    *("product_bits", "products", "held", "rowed", "rows", "latency"),
-)
 Structure = Mapping[str, float]
 TABLE = "flow/surrogate/labels.csv"
 DSP_BITS = 9  # of a product, from which on Yosys takes a DSP of AMD's for it (DSP_Y_MINWIDTH)
@@ -54,62 +28,34 @@ class Label(Enum):
     FF = "ff"
 
 
-@dataclass(frozen=True)
-class Basis:
-    """What estimates stand on: the names of `features` (n, f), the first `sizes` of which are
-    sizes, and of a label the `terms` (n, t) of its formula, of factors that are not negative."""
-
-    name: str
-    names: tuple[str, ...]
-    sizes: int
-    features: Callable[[Sequence[Structure]], Floats]
-    terms: Callable[[Sequence[Structure], Label], Floats]
-
-
 # Sums take LUTs by their bits, the rest by its functions, products by bits times bits; registers in
 # rows are LUTs of some families.
 _LUT_TERMS = (
-    *(
-        "sum_bits",
-        "paired_bits",
-        "sums",
-        "count_bits",
-        "compared_bits",
-        "negated_bits",
-        "inverted_bits",
-    ),
-    *(
-        "luts4",
-        "inverted4",
-        "leaves4",
-        "choices4",
-        "gated4",
-        "gates4",
-        "luts6",
-        "leaves6",
-        "choices6",
-        "gated6",
-        "resets",
-    ),
-    *("product_bits", "products", "rows"),
+    *("sum_bits", "paired_bits", "sums", "count_bits", "compared_bits", "negated_bits"),
+    *("inverted_bits", "luts4", "inverted4", "leaves4", "choices4", "gated4", "gates4", "luts6"),
+    *("leaves6", "choices6", "gated6", "resets", "product_bits", "products", "rows"),
 )
-_FEATURES = (
+# What is counted of a netlist, by its names in the table.
+COUNTED = (*_LUT_TERMS, "held", "rowed", "latency")
+FEATURES = (
     *("log2 sum bits", "log2 count bits", "log2 LUTs", "log2 tables"),
     *("log2 tables of 6", "log2 gates", "log2 held"),
     *("log2 other bits", "log2 product bits"),
     *("bits a sum", "held a sum bit", "rowed share", "inverted share", "counted share", "latency"),
 )
-_SIZES = 9
+SIZES = 9  # of the features, the first
 
 
-def _terms(designs: Sequence[Structure], label: Label) -> Floats:
+def terms(designs: Sequence[Structure], label: Label) -> Floats:
+    """(n, t): what the label goes with, of factors that are not negative."""
     if label is Label.LUT:
         return np.array([[1.0, *(float(each[name]) for name in _LUT_TERMS)] for each in designs])
     rows = ([1.0, each["held"] - each["rowed"], each["rowed"], each["rows"]] for each in designs)
     return np.array([*rows], dtype=np.float64)
 
 
-def _features(designs: Sequence[Structure]) -> Floats:
+def features(designs: Sequence[Structure]) -> Floats:
+    """(n, FEATURES)."""
     return np.array([_feature(each) for each in designs])
 
 
@@ -134,10 +80,6 @@ def _feature(of: Structure) -> list[float]:
         of["count_bits"] / max(along, 1),
         of["latency"],
     ]
-
-
-# Of a network whose hardware is laid out.
-LAID_OUT = Basis("laid out", _FEATURES, _SIZES, _features, _terms)
 
 
 def dsps(of: Structure, family: str) -> int:

@@ -8,7 +8,7 @@ same are held twice, and the lowest bits of sums are those of an operand.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -61,7 +61,9 @@ class Bits:
         self._words: list[list[Word]] = []  # by operation, and by stages after its own
         for number in range(len(netlist.operations)):
             self._words.append([self._word(number)])
-        self.outputs = [self._held(bit) for bit in self._output_bits()]
+        self.outputs = [
+            self._held(bit) for output in netlist.outputs for bit in self._output(output)
+        ]
         self.live = self._reached()
 
     def counts(self) -> Counter[tuple[int, Made]]:
@@ -144,13 +146,9 @@ class Bits:
         live[ZERO] = live[ONE] = False
         return live
 
-    def _output_bits(self) -> Iterator[int]:
-        for output in self._netlist.outputs:
-            yield from self._output(output)
-
     def _output(self, output: Output) -> Word:
         count, stage = self._ports.outputs.bits, self._netlist.count - 1
-        return self._plain(output.operation, stage, 0, output.shift, 0, count, output.negated, -1)
+        return self._plain(output.operation, stage, 0, count, -1, output.shift, output.negated)
 
     def _word(self, number: int) -> Word:
         operation, stage = self._netlist.operations[number], self._netlist.stages[number]
@@ -166,10 +164,10 @@ class Bits:
             return self._sum(number, operation, stage)
         a = operation.operands[0]
         if kind is Kind.OFFSET:
-            given = self._plain(a, stage, point, 0, 0, width, False, number)
+            given = self._plain(a, stage, point, width, number)
             return self._added(number, given, _constant(operation.data, width), False)
         if kind is Kind.WRAP:
-            return self._plain(a, stage, point, 0, 0, width, operation.negated, number)
+            return self._plain(a, stage, point, width, number, negated=operation.negated)
         if kind is Kind.RELU:
             return self._relu(number, operation, stage)
         if kind is Kind.MUX:
@@ -182,8 +180,8 @@ class Bits:
 
     def _sum(self, number: int, operation: Operation, stage: int) -> Word:
         width, point, (a, b) = operation.width, operation.point, operation.operands
-        first = self._plain(a, stage, point, 0, 0, width, False, number)
-        second = self._plain(b, stage, point, operation.shift, 0, width, False, number)
+        first = self._plain(a, stage, point, width, number)
+        second = self._plain(b, stage, point, width, number, operation.shift)
         return self._added(number, first, second, operation.negated)
 
     def _added(self, number: int, first: Word, second: Word, negated: bool) -> Word:
@@ -227,7 +225,7 @@ class Bits:
     def _relu(self, number: int, operation: Operation, stage: int) -> Word:
         (a,), width = operation.operands, operation.width
         source = self._netlist.operations[a]
-        bits = self._plain(a, stage, operation.point, 0, 0, width, operation.negated, number)
+        bits = self._plain(a, stage, operation.point, width, number, negated=operation.negated)
         if not source.signed:
             return [ZERO] * width if operation.negated else bits
         sign = self._at(a, stage)[-1]
@@ -248,9 +246,9 @@ class Bits:
 
     def _mux(self, number: int, operation: Operation, stage: int) -> Word:
         width, point, (a, b, key) = operation.width, operation.point, operation.operands
-        first = self._plain(a, stage, point, 0, 0, width, False, number)
-        negated = operation.negated
-        second = self._plain(b, stage, point, operation.shift, 0, width, negated, number)
+        first = self._plain(a, stage, point, width, number)
+        how = operation.shift, operation.negated
+        second = self._plain(b, stage, point, width, number, *how)
         sign = self._at(key, stage)[-1]
         return [
             one if one == other else self._same(Made.CHOSEN, number, (one, other, sign))
@@ -262,17 +260,16 @@ class Bits:
         number: int,
         stage: int,
         point: int,
-        shift: int,
-        below: int,
         count: int,
-        negated: bool,
         owner: int,
+        shift: int = 0,
+        negated: bool = False,
     ) -> Word:
-        """`count` bits, from bit `below` on, of the value times 2**shift (or its negative) with
-        its binary point at `point`, as `verilog` has them."""
+        """`count` bits of the value times 2**shift (or its negative) with its binary point at
+        `point`, as `verilog` has them; what must be made for that is the `owner`'s."""
         source = self._netlist.operations[number]
         word = self._at(number, stage)
-        start = below - (point - source.point + shift)
+        start = source.point - point - shift
         if not source.width:
             return [ZERO] * count
         top = word[-1] if source.signed or source.kind is Kind.CONSTANT else ZERO

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from flow.metric import Kind, Metric, Told
 from flow.surrogate.store import Fitted
-from flow.surrogate.unrolled import LAID_OUT, TABLE, Label
+from flow.surrogate.unrolled import FEATURES, TABLE, Label, features, terms
 from targets.rtl.implement.parts import Family
 from targets.rtl.structure import Counted
 
@@ -22,7 +22,7 @@ def count_estimates(
     """What Yosys will count of a design, without its byte stream, for these families; unknown where
     no estimator was fitted, or the design has what no label has."""
     structure = {name: float(value) for name, value in asdict(counted).items()}
-    rows = LAID_OUT.features([structure])
+    rows = features([structure])
     metrics, unknown = [], {}
     for family in families:
         for label in Label:
@@ -33,10 +33,10 @@ def count_estimates(
                 continue
             strange = each.estimator.hull.strange(rows)[0]
             if strange.any():
-                odd = (part for part, which in zip(LAID_OUT.names, strange, strict=True) if which)
+                odd = (part for part, which in zip(FEATURES, strange, strict=True) if which)
                 unknown[name] = f"no labelled design is like it in {', '.join(odd)}"
                 continue
-            found = each.estimator.estimate(rows, LAID_OUT.terms([structure], label))
+            found = each.estimator.estimate(rows, terms([structure], label))
             like = f", which {family.value} is counted like" if family in _LIKE else ""
             beyond = "; beyond all that were seen, hence wide" if found.outside[0] else ""
             source = f"without the byte stream. {each.source}{like}{beyond}"

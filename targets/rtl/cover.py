@@ -1,7 +1,7 @@
 """How many LUTs a netlist's logic takes beside its carry chains: every function that a register, a
 chain or an output needs is one, if its inputs are few enough; of others the last step is one, and
 what that takes is looked at in turn. What is the same function of the same bits, or its inverse, is
-there once, and a bit or its inverse alone is free.
+there once; a bit alone is free, and its inverse counted apart.
 
 That is simpler than what synthesis does (J. Cong, Y. Ding, "FlowMap", IEEE TCAD 13, 1994, and those
 that came after it), but it sees what counts of bits cannot: that of few inputs there are few
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from flow.qtype import QType
 from targets.rtl.bits import ONE, ZERO, Bits, Made
-from targets.rtl.diagram import diagram
+from targets.rtl.diagram import entry
+from targets.rtl.estimate import table_of
 from targets.rtl.netlist import Netlist
 
 MOST = 6  # inputs of a function that is looked at
@@ -28,14 +29,14 @@ _Function = tuple[tuple[int, ...], int]  # bits that it is of, and its values as
 class Cover:
     """LUTs of functions, and bits that are inverted for a register or a chain; of tables with more
     inputs than a LUT, functions of their lowest bits, choices among these, such as have a constant
-    on one side, and gates of their diagrams."""
+    on one side, and which operations these tables are."""
 
     luts: int
     inverted: int
     leaves: int
     choices: int
     gated: int
-    gates: int
+    tables: frozenset[int]
 
 
 class Logic:
@@ -76,15 +77,13 @@ class Logic:
             else:
                 larger += 1
             waiting += needs
-        luts = len(functions) + larger
-        gates = sum(self._gates(number) for number in tables)
         return Cover(
-            luts,
+            len(functions) + larger,
             len(inverted),
             divided["leaves"],
             divided["choices"],
             divided["gated"],
-            gates,
+            frozenset(tables),
         )
 
     def function(self, bit: int) -> _Function | None:
@@ -185,22 +184,14 @@ class Logic:
         values = 0
         for at in range(count):
             code = sum((part >> at & 1) << j for j, part in enumerate(parts))
-            values |= (_entry(table, least, code, given) >> place & 1) << at
+            values |= (entry(table, least, code, given) >> place & 1) << at
         return values
 
     def _table(self, bit: int) -> tuple[tuple[int, ...], int, QType, int]:
-        operation = self._netlist.operations[self._bits.owner[bit]]
-        source = self._netlist.operations[operation.operands[0]]
-        place = self._bits.how[bit]
+        operations, place = self._netlist.operations, self._bits.how[bit]
         assert isinstance(place, int)
-        return operation.table, operation.data, QType(source.width, source.signed), place
-
-    def _gates(self, number: int) -> int:
-        operation = self._netlist.operations[number]
-        source = self._netlist.operations[operation.operands[0]]
-        given = QType(source.width, source.signed)
-        made = diagram(operation.table, operation.data, given, operation.width, "", "")
-        return len(made.gates)
+        table, least, given, _ = table_of(operations, operations[self._bits.owner[bit]])
+        return table, least, given, place
 
 
 def _divided(
@@ -210,7 +201,7 @@ def _divided(
     others; each different one once, but constants and those that choose among equals."""
     level = [
         bytes(
-            _entry(table, least, code, given) >> place & 1
+            entry(table, least, code, given) >> place & 1
             for code in range(start << inputs, (start + 1) << inputs)
         )
         for start in range(1 << (given.bits - inputs))
@@ -232,12 +223,6 @@ def _constant(values: bytes) -> bool:
 
 def _not(values: bytes) -> bytes:
     return bytes(1 - value for value in values)
-
-
-def _entry(table: tuple[int, ...], least: int, code: int, given: QType) -> int:
-    """Of a code, its bits as they are."""
-    number = code - (1 << given.bits) if given.signed and code >> (given.bits - 1) else code
-    return table[min(max(number - least, 0), len(table) - 1)]
 
 
 def _all(inputs: int) -> int:

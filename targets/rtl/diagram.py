@@ -30,14 +30,14 @@ def diagram(
     """The gates of `table`, whose first entry is that of `least`, over `value` of the type `given`;
     node k is called `node`k. Codes that no entry is of give the nearest one's."""
     made, width = _Gates(value, node), given.bits
-    reached = [_entry(table, least, code, given) for code in range(1 << width)]
+    reached = [entry(table, least, code, given) for code in range(1 << width)]
     outputs = [
-        made.of(bytes((entry >> bit) & 1 for entry in reached), width) for bit in range(out_width)
+        made.of(bytes((found >> bit) & 1 for found in reached), width) for bit in range(out_width)
     ]
     return Diagram(tuple(made.gates), tuple(outputs))
 
 
-def _entry(table: Sequence[int], least: int, code: int, given: QType) -> int:
+def entry(table: Sequence[int], least: int, code: int, given: QType) -> int:
     """The entry of a code, its bits as they are."""
     number = code - (1 << given.bits) if given.signed and code >> (given.bits - 1) else code
     return table[min(max(number - least, 0), len(table) - 1)]

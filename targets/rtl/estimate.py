@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -50,7 +50,9 @@ class Work:
         stream = 8 * (ports.inputs.bytes + ports.outputs.bytes) + made.latency
         others = (o for o in made.operations if o.kind is not Does.TABLE)
         logic = sum(_bits(made.operations, operation) for operation in others)
-        return cls(logic + table_gates(made), register_bits(made, ports) + stream)
+        tables = (o for o in made.operations if o.kind is Does.TABLE)
+        gates = table_gates(made.operations, tables)
+        return cls(logic + gates, register_bits(made, ports) + stream)
 
     def bits(self, kind: Resource) -> int:
         """Those with which a resource's count goes; at least 1."""
@@ -188,23 +190,24 @@ def table() -> tuple[Row, ...]:
     )
 
 
-_Table = tuple[tuple[int, ...], int, QType, int]  # entries, of which least value, its type, width
+Table = tuple[tuple[int, ...], int, QType, int]  # entries, of which least value, its type, width
 
 
-def table_gates(made: Netlist) -> int:
-    """Gates of all its tables."""
+def table_gates(operations: Sequence[Operation], tables: Iterable[Operation]) -> int:
+    """Gates of these tables among the operations."""
     # Equal ones, as at all places of a convolution, are looked at once.
-    tables = Counter(_table(made.operations, o) for o in made.operations if o.kind is Does.TABLE)
-    return sum(count * _gates(table) for table, count in tables.items())
+    different = Counter(table_of(operations, table) for table in tables)
+    return sum(count * _gates(table) for table, count in different.items())
 
 
-def _table(operations: Sequence[Operation], operation: Operation) -> _Table:
+def table_of(operations: Sequence[Operation], operation: Operation) -> Table:
+    """What a table looks up."""
     source = operations[operation.operands[0]]
     given = QType(source.width, source.signed)
     return operation.table, operation.data, given, operation.width
 
 
-def _gates(table: _Table) -> int:
+def _gates(table: Table) -> int:
     return len(diagram(*table, "", "").gates)
 
 

@@ -15,7 +15,6 @@ from flow.errors import FlowError, ToolFailed
 from flow.report.vendor.synthesis import Resource, Synthesis
 from flow.surrogate.kernels import TURN, Kernel
 from flow.tools import YOSYS, Tool, version
-from targets.rtl.bits import Bits
 from targets.rtl.implement.parts import Family, find_part
 from targets.rtl.implement.routing import read_routed, route, routing_tools
 from targets.rtl.implement.synthesis import count_apart, synthesize
@@ -35,6 +34,8 @@ PARTS = {
     Family.XCUP: "xcku5p",
 }
 COUNTED = (Resource.LUT, Resource.FF, Resource.CARRY, Resource.DSP, Resource.RAM, Resource.BRAM_18K)
+# What tools tell of a kernel, behind its numbers and its structure.
+TOLD = ("family", "part", *(kind.value for kind in COUNTED), "fmax_mhz", "yosys", "nextpnr")
 CLOCK_MHZ, SEED = 48.0, 1
 # Of so many kernels one, of every kind in turn, is placed and routed too, which takes longer than
 # all the rest.
@@ -94,7 +95,8 @@ class Laid:
         self.made = netlist(
             graph, solver, trace(graph, solver), (graph.output.name,), kernel.cutoff
         )
-        if not any(Bits(self.made, self.ports).live):
+        self.counted = Counted.of(self.made, self.ports)
+        if not self.counted.held:
             raise ValueError(f"kernel {kernel.number}: its outputs are constants")
         self.module = f"{MODULE}{kernel.number}"
 
@@ -105,7 +107,7 @@ class Laid:
         return path
 
     def row(self) -> dict[str, str]:
-        structure = asdict(Counted.of(self.made, self.ports))
+        structure = asdict(self.counted)
         return {**self.kernel.row(), **{name: str(count) for name, count in structure.items()}}
 
     def fmax(self, family: Family, folder: Path) -> tuple[str, str]:

@@ -102,6 +102,17 @@ class Netlist:
             last[output.operation] = self.count - 1
         return last
 
+    def below(self, operation: Operation) -> int:
+        """Bits at the low end of a sum that are one operand's own."""
+        if operation.kind is Kind.OFFSET:
+            below = (operation.data & -operation.data).bit_length() - 1
+        else:
+            first, second = (self.operations[place] for place in operation.operands)
+            below = operation.point - second.point + operation.shift
+            if not operation.negated:
+                below = max(below, operation.point - first.point)
+        return min(max(below, 0), operation.width - 1)
+
     def adders(self) -> Counter[str]:
         """Sums, sums with constants, and comparisons, by node."""
         kinds = (Kind.SUM, Kind.OFFSET)

@@ -8,6 +8,7 @@ from math import prod
 
 from targets.rtl.bits import Bits, Made
 from targets.rtl.cover import Logic
+from targets.rtl.estimate import table_gates
 from targets.rtl.netlist import Kind, Netlist, Operation
 from targets.rtl.polarity import polarity
 from targets.rtl.ports import Ports
@@ -83,7 +84,7 @@ class Counted:
             leaves4=four.leaves,
             choices4=four.choices,
             gated4=four.gated,
-            gates4=four.gates,
+            gates4=table_gates(made.operations, (made.operations[n] for n in four.tables)),
             luts6=six.luts,
             leaves6=six.leaves,
             choices6=six.choices,
@@ -123,15 +124,8 @@ def _few(made: Netlist, operation: Operation) -> bool:
 
 
 def _left(made: Netlist, operation: Operation) -> int:
-    """Bits of a sum but those at the low end that are one operand's own, as they are written."""
-    if operation.kind is Kind.OFFSET:
-        below = max((operation.data & -operation.data).bit_length() - 1, 0)
-    else:
-        first, second = (made.operations[place] for place in operation.operands)
-        own = operation.point - first.point
-        other = operation.point - second.point + operation.shift
-        below = max(other if operation.negated else max(own, other), 0)
-    return operation.width - min(below, operation.width - 1)
+    """Bits of a sum as it is written: all but those that are one operand's own."""
+    return operation.width - made.below(operation)
 
 
 def _widths(made: Netlist, operation: Operation) -> list[int]:

@@ -106,10 +106,9 @@ class _Writer:
         width, point, (a, b) = operation.width, operation.point, operation.operands
         own = point - self.netlist.operations[a].point
         other = point - self.netlist.operations[b].point + operation.shift
-        below = min(max(other, 0), width - 1)
+        below = self.netlist.below(operation)
         first, second = (a, 0), (b, operation.shift)
         if not operation.negated and own > other:
-            below = min(max(own, 0), width - 1)
             first, second = second, first
         sign = "-" if operation.negated else "+"
         high = [
@@ -126,8 +125,7 @@ class _Writer:
 
     def _offset(self, operation: Operation, stage: int) -> str:
         width, point, (a,) = operation.width, operation.point, operation.operands
-        zeros = (operation.data & -operation.data).bit_length() - 1
-        below = min(max(zeros, 0), width - 1)
+        below = self.netlist.below(operation)
         constant = _literal(operation.data >> below, width - below)
         total = f"{self._plain(a, stage, point, 0, below, width - below)} + {constant}"
         if not below:

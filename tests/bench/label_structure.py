@@ -13,13 +13,9 @@ from flow.labels import read_labels, text_of
 from flow.surrogate.kernels import Kernel
 from flow.surrogate.unrolled import TABLE
 from flow.tools import processors
-from targets.rtl.labels import Laid
+from targets.rtl.labels import TOLD, Laid
 
 PATH = Path(__file__).parents[2] / TABLE
-MADE = (  # by tools
-    *("family", "part", "lut", "ff", "carry", "dsp", "ram", "bram_18k"),
-    *("fmax_mhz", "yosys", "nextpnr"),
-)
 
 
 def structure(row: Mapping[str, str]) -> dict[str, str]:
@@ -35,8 +31,8 @@ def main() -> None:
         with ProcessPoolExecutor(processors()) as pool:
             made = dict(zip(first, pool.map(structure, first.values(), chunksize=16), strict=True))
         changed = sum(made[number].items() - row.items() != set() for number, row in first.items())
-        told = [{**made[row["number"]], **{name: row[name] for name in MADE}} for row in rows]
-        replace_bytes(PATH, text_of(told).encode())
+        told = [{**made[row["number"]], **{name: row[name] for name in TOLD}} for row in rows]
+        replace_bytes(PATH, text_of(list(told[0]), told).encode())
     print(f"{len(first)} kernels, {changed} changed", file=sys.stderr)
 
 

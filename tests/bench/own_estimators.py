@@ -37,13 +37,16 @@ from flow.surrogate.kernels import Kernel, Kind
 from flow.surrogate.store import Fitted
 from flow.surrogate.trees import Floats
 from flow.surrogate.unrolled import (
-    LAID_OUT,
+    FEATURES,
+    SIZES,
     TABLE,
     Label,
     Labelled,
     block_rams,
     dsps,
+    features,
     labelled,
+    terms,
 )
 from flow.tools import processors
 
@@ -89,8 +92,8 @@ class Case:
     def rows(self) -> Rows:
         structures = self.designs.structures
         group = numbered([repr(shape) for shape in self.designs.shapes()])
-        made = LAID_OUT.features(structures), LAID_OUT.terms(structures, self.label)
-        return Rows(*made, self.values, group, LAID_OUT.sizes, (0,) * len(LAID_OUT.names))
+        made = features(structures), terms(structures, self.label)
+        return Rows(*made, self.values, group, SIZES, (0,) * len(FEATURES))
 
     @cached_property
     def _fits(self) -> dict[bytes, Estimator]:
@@ -333,7 +336,7 @@ def _fitted(case: Case) -> Fitted:
         "family": case.designs.family,
         "label": case.label.value,
         "way": "unrolled whole",
-        "features": list(LAID_OUT.names),
+        "features": list(FEATURES),
         "designs": len(rows),
         "networks": int(case.designs.networks().sum()),
         "groups": len(np.unique(rows.group)),

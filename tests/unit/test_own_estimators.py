@@ -10,7 +10,16 @@ import pytest
 
 from flow.errors import FlowError, UsageError
 from flow.surrogate.kernels import Kernel, Kind, drawn
-from flow.surrogate.unrolled import COUNTED, LAID_OUT, Label, Labelled, dsps, labelled
+from flow.surrogate.unrolled import (
+    COUNTED,
+    FEATURES,
+    Label,
+    Labelled,
+    dsps,
+    features,
+    labelled,
+    terms,
+)
 from tests.bench import own_estimators as bench
 
 COUNT = 240
@@ -118,8 +127,8 @@ def test_products_of_values_take_dsps(designs: Labelled) -> None:
 def test_the_tables_counts_are_checked(designs: Labelled) -> None:
     rows = table(3)
     assert len(labelled(rows, bench.COUNTS)["ice40"]) == 3
-    assert LAID_OUT.terms(designs.structures[:2], Label.FF).shape == (2, 4)
-    assert LAID_OUT.features(designs.structures[:2]).shape == (2, len(LAID_OUT.names))
+    assert terms(designs.structures[:2], Label.FF).shape == (2, 4)
+    assert features(designs.structures[:2]).shape == (2, len(FEATURES))
     for broken in ("-1", "x", ""):
         with pytest.raises(UsageError, match="kernel 0 has no label"):
             labelled([{**rows[0], "held": broken}], bench.COUNTS)

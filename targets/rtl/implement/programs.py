@@ -38,7 +38,7 @@ class Job:
     arguments: Sequence[str]
     log: str
     purpose: str
-    circles: Callable[[bytes], bool] = lambda end: False
+    circles: Callable[[bytes], bool] | None = None
 
 
 class Circling(ToolFailed):
@@ -132,7 +132,7 @@ class _Watch:
                 f"{self._tool.name}: its first start here compiles it, once (Yosys: about half a "
                 f"minute on an idle machine, and 2 GB of memory)"
             )
-        if self._job.circles(self._end()):
+        if self._job.circles is not None and self._job.circles(self._end()):
             raise Circling(self._tool, self._job)
         if seconds >= self._next:
             self._next += _SAY_SECONDS
