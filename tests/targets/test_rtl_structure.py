@@ -126,6 +126,12 @@ def test_every_kind_has_hardware(kind: Kind) -> None:
     assert shows.get(kind, found.sums + found.luts4) > 0
 
 
+def test_a_network_of_constants_has_no_label() -> None:
+    """Yosys would count nothing of it, and so refuse those that are counted with it."""
+    with pytest.raises(ValueError, match="kernel 46: its outputs are constants"):
+        labels.Laid(drawn(47)[46])
+
+
 def test_the_shipped_labels_are_of_this_hardware() -> None:
     """What is counted of a kernel now is what its labels stand beside: else they are old."""
     rows = {int(row["number"]): row for row in read_labels(ROOT / TABLE)}
